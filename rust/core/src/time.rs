@@ -1,0 +1,43 @@
+//! Time as the core sees it: numbers that the edge hands in.
+
+use core::ops::{Add, Sub};
+use core::time::Duration;
+
+/// Nanoseconds on a clock that never steps back and counts while the machine sleeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tick(pub u64);
+
+impl Tick {
+    /// How long ago `earlier` was; zero when it lies ahead.
+    pub fn since(self, earlier: Tick) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Tick {
+    type Output = Tick;
+    fn add(self, by: Duration) -> Tick {
+        Tick(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Sub<Duration> for Tick {
+    type Output = Tick;
+    fn sub(self, by: Duration) -> Tick {
+        Tick(self.0.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// Time since 1970 by the wall clock, for what people read; never used to decide anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wall {
+    pub secs: u64,
+    pub nanos: u32,
+}
+
+/// Both clocks, read together by the edge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    pub tick: Tick,
+    pub wall: Wall,
+}

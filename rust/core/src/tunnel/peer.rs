@@ -1,0 +1,309 @@
+//! One peer: its keys, its sessions, its timers, what waits for it, and what is known of it.
+//!
+//! The edge holds each peer under one lock. Data runs take it once: `can_send`, `seal`..., `sent` out of the TUN and
+//! `open`..., `received` out of the socket. Handshakes, timers and configuration take it for themselves.
+
+use super::keypairs::{Keypair, Keypairs, Opened};
+use super::noise::{Noise, Timestamp};
+use super::staging::Staging;
+use super::timers::{Due, Timers};
+use crate::observe::drop::Drop;
+use crate::plan::{PublicKey, Secret};
+use crate::time::{Now, Tick, Wall};
+use crate::wire::wireguard::{Data, COOKIE_REPLY_LEN, INITIATION_LEN, KEEPALIVE_LEN, RESPONSE_LEN};
+use core::time::Duration;
+use std::net::SocketAddr;
+
+/// An initiation of ours that waits for its answer.
+struct Attempt<N> {
+    engine: N,
+    index: u32,
+}
+
+/// One peer of the device.
+pub struct Peer<N> {
+    key: PublicKey,
+    psk: Option<Secret>,
+    pub endpoint: Option<SocketAddr>,
+    /// Batches are refused on the way to this endpoint: send single datagrams (case 24).
+    pub single_datagrams: bool,
+    keypairs: Keypairs<N>,
+    attempt: Option<Box<Attempt<N>>>,
+    pub timers: Timers,
+    pub staging: Staging,
+    /// The newest timestamp that this key has shown us; it outlives sessions and engines (C3 row 12).
+    newest: Timestamp,
+    last_handshake: Option<Wall>,
+    tx_bytes: u64,
+    rx_bytes: u64,
+    /// The control thread has been asked for a handshake and has not come to it yet.
+    handshake_asked: bool,
+    removed: bool,
+}
+
+impl<N: Noise> Peer<N> {
+    pub fn new(key: PublicKey, newest: Timestamp) -> Peer<N> {
+        Peer {
+            key,
+            psk: None,
+            endpoint: None,
+            single_datagrams: false,
+            keypairs: Keypairs::default(),
+            attempt: None,
+            timers: Timers::default(),
+            staging: Staging::default(),
+            newest,
+            last_handshake: None,
+            tx_bytes: 0,
+            rx_bytes: 0,
+            handshake_asked: false,
+            removed: false,
+        }
+    }
+
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    pub fn psk(&self) -> Option<&Secret> {
+        self.psk.as_ref()
+    }
+
+    /// (sent, received): bytes of UDP payload, handshakes included.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.tx_bytes, self.rx_bytes)
+    }
+
+    pub fn last_handshake(&self) -> Option<Wall> {
+        self.last_handshake
+    }
+
+    pub fn newest_timestamp(&self) -> Timestamp {
+        self.newest
+    }
+
+    pub fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    // ---- configuration -------------------------------------------------------------------------------------------
+
+    /// The next handshake uses it; sessions that exist live on, as in the kernel. False when nothing changed.
+    pub fn set_psk(&mut self, psk: Option<Secret>) -> bool {
+        let same = match (&self.psk, &psk) {
+            (None, None) => true,
+            (Some(old), Some(new)) => old.same(new),
+            _ => false,
+        };
+        if !same {
+            self.psk = psk;
+            self.abandon_attempt();
+        }
+        !same
+    }
+
+    /// A configured endpoint is a new path: whatever was learnt of the old one is forgotten.
+    pub fn set_endpoint(&mut self, endpoint: SocketAddr) {
+        if self.endpoint != Some(endpoint) {
+            self.endpoint = Some(endpoint);
+            self.single_datagrams = false;
+        }
+    }
+
+    /// Our own key changed: all sessions and attempts were made with the old one.
+    pub fn forget_sessions(&mut self) {
+        self.keypairs.clear();
+        self.abandon_attempt();
+        self.timers.reset();
+        self.handshake_asked = false;
+    }
+
+    /// The peer is gone; whoever still holds it finds no session. How many packets were waiting.
+    pub fn remove(&mut self) -> usize {
+        self.removed = true;
+        self.forget_sessions();
+        self.timers.set_persistent(0, Tick(0));
+        self.endpoint = None;
+        self.staging.clear()
+    }
+
+    fn abandon_attempt(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            self.keypairs.release(attempt.index);
+        }
+    }
+
+    /// Indices that nobody answers to any more; the edge takes them out of its table.
+    pub fn take_retired(&mut self) -> Option<Vec<u32>> {
+        self.keypairs.has_retired().then(|| self.keypairs.take_retired())
+    }
+
+    // ---- data out ------------------------------------------------------------------------------------------------
+
+    pub fn can_send(&self, now: Tick) -> bool {
+        self.keypairs.can_send(now)
+    }
+
+    /// Seal one padded packet.
+    pub fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, Drop> {
+        let len = self.keypairs.seal(plain, out)?;
+        self.tx_bytes += len as u64;
+        Ok(len)
+    }
+
+    /// After a run of sealed packets. True: the control thread should shake hands.
+    pub fn sent(&mut self, now: Tick, data: bool, jitter: Duration) -> bool {
+        self.timers.sent(now);
+        if data {
+            self.timers.data_sent(now, jitter);
+        }
+        self.keypairs.stale_after_send(now) && self.ask_handshake(now)
+    }
+
+    /// No session: wait for one. True: the control thread should shake hands.
+    pub fn ask_handshake(&mut self, now: Tick) -> bool {
+        if self.removed || self.handshake_asked || !self.timers.may_initiate(now) {
+            return false;
+        }
+        self.handshake_asked = true;
+        true
+    }
+
+    // ---- data in -------------------------------------------------------------------------------------------------
+
+    pub fn open(&mut self, now: Now, data: Data<'_>, out: &mut [u8]) -> Result<Opened, Drop> {
+        let opened = self.keypairs.open(now.tick, data, out)?;
+        self.rx_bytes += data.datagram.len() as u64;
+        if opened.confirmed {
+            self.timers.session_made(now.tick);
+            self.last_handshake = Some(now.wall);
+            self.abandon_attempt();
+        }
+        Ok(opened)
+    }
+
+    /// After a run of opened messages that came from `from`. The flags: the peer moved; a handshake is wanted.
+    pub fn received(&mut self, now: Tick, data: bool, from: SocketAddr) -> (bool, bool) {
+        self.timers.received(now);
+        if data {
+            self.timers.data_received(now);
+        }
+        let moved = self.roam(from);
+        (moved, self.keypairs.stale_after_receive(now) && self.ask_handshake(now))
+    }
+
+    /// Only what authenticates may call this (C3 row 14).
+    fn roam(&mut self, from: SocketAddr) -> bool {
+        let moved = self.endpoint != Some(from);
+        if moved {
+            self.set_endpoint(from);
+        }
+        moved
+    }
+
+    // ---- handshakes ----------------------------------------------------------------------------------------------
+
+    /// Write an initiation, for a new attempt or the next try of one. `index` is asked for at most once.
+    pub fn initiate(
+        &mut self,
+        identity: &N::Identity,
+        now: Tick,
+        jitter: Duration,
+        index: impl FnOnce() -> u32,
+    ) -> Result<[u8; INITIATION_LEN], Drop> {
+        self.handshake_asked = false;
+        if self.attempt.is_none() {
+            let index = index();
+            match N::new(identity, &self.key, self.psk.as_ref(), index) {
+                Ok(engine) => self.attempt = Some(Box::new(Attempt { engine, index })),
+                Err(why) => {
+                    self.keypairs.release(index);
+                    return Err(why);
+                }
+            }
+        }
+        let mut message = [0; INITIATION_LEN];
+        let attempt = self.attempt.as_mut().ok_or(Drop::BadHandshake)?;
+        attempt.engine.initiate(&mut message)?;
+        self.timers.initiation_sent(now, jitter);
+        self.tx_bytes += INITIATION_LEN as u64;
+        Ok(message)
+    }
+
+    /// The index that the attempt under way answers to.
+    pub fn attempt_index(&self) -> Option<u32> {
+        self.attempt.as_ref().map(|attempt| attempt.index)
+    }
+
+    /// Answer an initiation of this peer that carries `timestamp`.
+    pub fn respond(
+        &mut self,
+        identity: &N::Identity,
+        message: &[u8; INITIATION_LEN],
+        timestamp: Timestamp,
+        from: SocketAddr,
+        now: Tick,
+        index: u32,
+    ) -> Result<[u8; RESPONSE_LEN], Drop> {
+        if timestamp <= self.newest {
+            return Err(Drop::ReplayedInitiation);
+        }
+        let mut engine = N::new(identity, &self.key, self.psk.as_ref(), index)?;
+        let mut response = [0; RESPONSE_LEN];
+        engine.respond(message, &mut response)?;
+        self.newest = timestamp;
+        self.keypairs.install_answered(Keypair::new(engine, index, now, false));
+        self.rx_bytes += INITIATION_LEN as u64;
+        self.tx_bytes += RESPONSE_LEN as u64;
+        self.timers.received(now);
+        self.timers.sent(now);
+        self.roam(from);
+        Ok(response)
+    }
+
+    /// Take the answer to the attempt under way.
+    pub fn finish(&mut self, message: &[u8; RESPONSE_LEN], from: SocketAddr, now: Now) -> Result<(), Drop> {
+        let mut attempt = self.attempt.take().ok_or(Drop::UnknownIndex)?;
+        if let Err(why) = attempt.engine.finish(message) {
+            // Forged or garbled: the true answer may still come.
+            self.attempt = Some(attempt);
+            return Err(why);
+        }
+        let Attempt { engine, index } = *attempt;
+        self.keypairs.install_initiated(Keypair::new(engine, index, now.tick, true));
+        self.rx_bytes += RESPONSE_LEN as u64;
+        self.last_handshake = Some(now.wall);
+        self.timers.received(now.tick);
+        self.timers.session_made(now.tick);
+        self.roam(from);
+        Ok(())
+    }
+
+    /// A cookie is no proof of who sent it: nothing but the next try changes (C3 row 14).
+    pub fn take_cookie(&mut self, message: &[u8; COOKIE_REPLY_LEN]) -> Result<(), Drop> {
+        self.attempt.as_mut().ok_or(Drop::UnknownIndex)?.engine.take_cookie(message)
+    }
+
+    // ---- timers --------------------------------------------------------------------------------------------------
+
+    /// What is due now, one thing a call. What needs no datagram is done here already.
+    pub fn poll(&mut self, now: Tick) -> Option<Due> {
+        let due = self.timers.poll(now)?;
+        match due {
+            Due::GiveUp => self.abandon_attempt(),
+            Due::Forget => self.forget_sessions(),
+            Due::Initiate | Due::Keepalive => {}
+        }
+        Some(due)
+    }
+
+    /// An empty data message; `None` without a session.
+    pub fn keepalive(&mut self, now: Tick) -> Option<[u8; KEEPALIVE_LEN]> {
+        if !self.can_send(now) {
+            return None;
+        }
+        let mut message = [0; KEEPALIVE_LEN];
+        self.seal(&[], &mut message).ok()?;
+        Some(message)
+    }
+}

@@ -1,0 +1,4 @@
+//! Who owns an address.
+
+pub mod allowed;
+mod trie;

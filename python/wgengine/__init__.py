@@ -1,0 +1,144 @@
+"""A WireGuard engine inside a Python process: boringtun and a Rust packet loop move the packets, Python decides.
+
+    async with wgengine.Engine(wgengine.Config.from_file("wg0.conf")) as engine:
+        async for event in engine.events():
+            print(event)
+
+Names are loaded when first used: importing the package costs little, starts no thread and opens no file.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wgengine._native import version as __version__
+    from wgengine.config import Config, Endpoint, Peer
+    from wgengine.engine import Engine
+    from wgengine.errors import (
+        ClosedError,
+        ConfigError,
+        Error,
+        ForkedError,
+        PrivilegeError,
+        ReconfigError,
+        StateError,
+        TimedOutError,
+    )
+    from wgengine.events import (
+        ConfigChanged,
+        EndpointChanged,
+        Event,
+        EventsLost,
+        Failed,
+        HandshakeFailed,
+        LinkChanged,
+        OffloadOff,
+        PathTooSmall,
+        Resolved,
+        ResolveFailed,
+        SessionUp,
+        Subscription,
+        TunLost,
+        UapiRemoved,
+    )
+    from wgengine.keys import PresharedKey, PrivateKey, PublicKey
+    from wgengine.knobs import Knobs
+    from wgengine.reconfig import Changes
+    from wgengine.status import EngineStatus, PeerStatus
+
+__all__ = [
+    "Changes",
+    "ClosedError",
+    "Config",
+    "ConfigChanged",
+    "ConfigError",
+    "Endpoint",
+    "EndpointChanged",
+    "Engine",
+    "EngineStatus",
+    "Error",
+    "Event",
+    "EventsLost",
+    "Failed",
+    "ForkedError",
+    "HandshakeFailed",
+    "Knobs",
+    "LinkChanged",
+    "OffloadOff",
+    "PathTooSmall",
+    "Peer",
+    "PeerStatus",
+    "PresharedKey",
+    "PrivateKey",
+    "PrivilegeError",
+    "PublicKey",
+    "ReconfigError",
+    "ResolveFailed",
+    "Resolved",
+    "SessionUp",
+    "StateError",
+    "Subscription",
+    "TimedOutError",
+    "TunLost",
+    "UapiRemoved",
+    "__version__",
+]
+
+# Who uses a library decides where its log goes (PEP 282's "NullHandler" advice); never the root logger.
+logging.getLogger("wgengine").addHandler(logging.NullHandler())
+
+_ROOMS = {
+    "config": ("Config", "Endpoint", "Peer"),
+    "engine": ("Engine",),
+    "errors": (
+        "ClosedError",
+        "ConfigError",
+        "Error",
+        "ForkedError",
+        "PrivilegeError",
+        "ReconfigError",
+        "StateError",
+        "TimedOutError",
+    ),
+    "events": (
+        "ConfigChanged",
+        "EndpointChanged",
+        "Event",
+        "EventsLost",
+        "Failed",
+        "HandshakeFailed",
+        "LinkChanged",
+        "OffloadOff",
+        "PathTooSmall",
+        "Resolved",
+        "ResolveFailed",
+        "SessionUp",
+        "Subscription",
+        "TunLost",
+        "UapiRemoved",
+    ),
+    "keys": ("PresharedKey", "PrivateKey", "PublicKey"),
+    "knobs": ("Knobs",),
+    "reconfig": ("Changes",),
+    "status": ("EngineStatus", "PeerStatus"),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "__version__":
+        value = import_module("wgengine._native").version
+    elif name in _ROOM_OF:
+        value = getattr(import_module(f"wgengine.{_ROOM_OF[name]}"), name)
+    else:
+        raise AttributeError(f"module 'wgengine' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

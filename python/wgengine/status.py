@@ -1,0 +1,150 @@
+"""What an engine is doing, as plain values: for programs, as JSON, and as text in the manner of `wg show`."""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+from wgengine.keys import PublicKey
+
+__all__ = ["EngineStatus", "PeerStatus", "State", "ago", "size"]
+
+State: TypeAlias = Literal["running", "failed"]
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerStatus:
+    """One peer as the device has it now."""
+
+    public_key: PublicKey
+    has_preshared_key: bool = False
+    endpoint: str | None = None  # where packets go now
+    endpoint_name: str | None = None  # as configured, when that is a name
+    allowed_ips: tuple[str, ...] = ()
+    last_handshake: float | None = None  # Unix time
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+    persistent_keepalive: int = 0  # seconds; 0: off
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for `json.dumps`."""
+        return _plain(self)
+
+    def lines(self, now: float) -> Iterator[str]:
+        """The peer's paragraph."""
+        yield f"peer: {self.public_key}"
+        if self.has_preshared_key:
+            yield "  preshared key: (hidden)"
+        if self.endpoint or self.endpoint_name:
+            where = self.endpoint or "(not resolved yet)"
+            yield f"  endpoint: {where}" + (f" ({self.endpoint_name})" if self.endpoint_name else "")
+        yield f"  allowed ips: {', '.join(self.allowed_ips) or '(none)'}"
+        if self.last_handshake is not None:
+            yield f"  latest handshake: {ago(now - self.last_handshake)}"
+        if self.rx_bytes or self.tx_bytes:
+            yield f"  transfer: {size(self.rx_bytes)} received, {size(self.tx_bytes)} sent"
+        if self.persistent_keepalive:
+            yield f"  persistent keepalive: every {_span(self.persistent_keepalive)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatus:
+    """An engine and its peers at one moment."""
+
+    name: str
+    mode: str
+    state: State
+    time: float  # Unix time of this snapshot
+    reason: str | None = None  # why it failed
+    public_key: PublicKey | None = None
+    listen_port: int = 0
+    fwmark: int = 0  # 0: off
+    mtu: int = 0
+    peers: tuple[PeerStatus, ...] = ()
+    counters: Mapping[str, int] = field(default=_EMPTY, hash=False)
+    drops: Mapping[str, int] = field(default=_EMPTY, hash=False)  # every reason, also those that never occurred
+    offloads: Mapping[str, bool] = field(default=_EMPTY, hash=False)
+
+    def peer(self, public_key: PublicKey) -> PeerStatus | None:
+        """The peer with this key."""
+        return next((peer for peer in self.peers if peer.public_key == public_key), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for `json.dumps`. No secret is among them."""
+        return _plain(self)
+
+    def render(self, now: float | None = None) -> str:
+        """A text for people, laid out as `wg show` does; peers with the latest handshake come first."""
+        return "\n".join(self._lines(clock.time() if now is None else now))
+
+    __str__ = render
+
+    def _lines(self, now: float) -> Iterator[str]:
+        yield f"interface: {self.name}"
+        if self.state != "running":
+            yield f"  state: {self.state}" + (f" ({self.reason})" if self.reason else "")
+        if self.public_key is not None:
+            yield f"  public key: {self.public_key}"
+            yield "  private key: (hidden)"
+        if self.listen_port:
+            yield f"  listening port: {self.listen_port}"
+        if self.fwmark:
+            yield f"  fwmark: 0x{self.fwmark:x}"
+        off = [name for name, on in self.offloads.items() if not on]
+        if off:
+            yield f"  offloads off: {', '.join(off)}"
+        dropped = {reason: count for reason, count in self.drops.items() if count}
+        if dropped:
+            yield "  dropped: " + ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        for peer in sorted(self.peers, key=lambda peer: -(peer.last_handshake or 0.0)):
+            yield ""
+            yield from peer.lines(now)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, PeerStatus | EngineStatus):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, PublicKey):
+        return value.to_base64()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value
+
+
+_UNITS = (("year", 365 * 86400), ("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+
+
+def _span(seconds: int) -> str:
+    """Seconds as `wg` words them: `2 minutes, 5 seconds`."""
+    parts = []
+    for unit, length in _UNITS:
+        count, seconds = divmod(seconds, length)
+        if count:
+            parts.append(f"{count} {unit}" + ("s" if count > 1 else ""))
+    return ", ".join(parts)
+
+
+def ago(seconds: float) -> str:
+    """How long ago, as `wg show` says it."""
+    if seconds < 0:
+        return "(the clock was set back)"
+    return f"{_span(int(seconds))} ago" if seconds >= 1 else "now"
+
+
+def size(count: int) -> str:
+    """Bytes as `wg show` writes them."""
+    if count < 1024:
+        return f"{count} B"
+    amount = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= 1024
+        if amount < 1024:
+            return f"{amount:.2f} {unit}"
+    return f"{amount / 1024:.2f} TiB"

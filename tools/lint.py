@@ -31,7 +31,7 @@ CHECKS: dict[str, list[str]] = {
     "stub": [tool("stubtest"), "wgengine._native"],
     "imports": [tool("lint-imports")],
     "borders": [PYTHON, "tools/check_borders.py"],
-    "rooms": [PYTHON, "tools/check_rooms.py"],
+    "docs": [PYTHON, "tools/check_docs.py"],
     "generated": [PYTHON, "tools/gen_sync.py", "--check"],
     "rustfmt": ["cargo", "fmt", "--all", "--check"],
     "clippy": ["cargo", "clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"],

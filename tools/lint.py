@@ -41,7 +41,7 @@ CHECKS: dict[str, list[str]] = {
 
 def passes(name: str) -> bool:
     started = time.monotonic()
-    env = {**os.environ, "PYTHONPATH": "tools"}
+    env = {**os.environ, "PYTHONPATH": "python"}
     done = subprocess.run(
         CHECKS[name], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, encoding="utf-8", errors="replace", check=False,

@@ -118,6 +118,7 @@ def test_bench_json_has_one_object_per_row_with_nulls_where_there_is_no_peer():
     assert tcp1["others"] == {"wireguard-go": {"peer": 3.0, "ratio": 2.0}}
     assert (rss["ours"], rss["peer"], rss["against"], rss["ratio"], rss["target"]) == (30.0, None, None, None, 64.0)
     assert rss["rounds"][BASELINE] == [260.0]
+    assert rss["others"] == {}
 
 
 def test_without_the_baseline_peer_and_ratio_are_null():

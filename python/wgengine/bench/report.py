@@ -46,7 +46,7 @@ class Setting:
             f"{self.day.isoformat()}; {self.machine}; {self.kernel}",
             f"two network namespaces joined by veth, MTU {OUTER_MTU} outside and {TUNNEL_MTU} inside; "
             "both tunnel ends, iperf3 and ping share the cores",
-            f"{self.rounds} interleaved rounds, {self.seconds:g} s per load; medians, and of ratios the median of the "
+            f"interleaved rounds: {self.rounds}, {self.seconds:g} s per load; medians, and of ratios the median of the "
             "rounds' own",
             "; ".join(f"{name} {version}" for name, version in self.versions),
         ]
@@ -73,6 +73,11 @@ def _ratio(comparison: Comparison) -> str:
     return "–" if comparison.ratio is None else f"{comparison.ratio:.2f}"
 
 
+def _beside(comparison: Comparison) -> str:
+    value = figure(comparison.peer)
+    return value if comparison.ratio is None else f"{value} ({_ratio(comparison)})"
+
+
 def _cells(summary: Summary, others: Sequence[str]) -> list[str]:
     """One line of either table."""
     row = summary.row
@@ -85,7 +90,7 @@ def _cells(summary: Summary, others: Sequence[str]) -> list[str]:
         _ratio(summary.baseline),
         row.wanted,
         {True: "yes", False: "no", None: ""}[summary.met],
-        *(f"{figure(summary.peers[o].peer)} ({_ratio(summary.peers[o])})" for o in others),
+        *(_beside(summary.peers[other]) for other in others),
     ]
 
 

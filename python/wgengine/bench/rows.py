@@ -214,16 +214,16 @@ def summarise(rows: Iterable[Row], measured: Sequence[Measured], peers: Sequence
             Summary(
                 row=row,
                 ours=_median(ours),
-                peers={peer: _compare(ours, series) for peer, series in theirs.items()},
+                peers={peer: _compare(row, ours, series) for peer, series in theirs.items()},
                 rounds={OURS: ours, **theirs},
             )
         )
     return summaries
 
 
-def _compare(ours: Sequence[float | None], theirs: Sequence[float | None]) -> Comparison:
+def _compare(row: Row, ours: Sequence[float | None], theirs: Sequence[float | None]) -> Comparison:
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True) if mine is not None and other]
-    return Comparison(peer=_median(theirs), ratio=_median(ratios))
+    return Comparison(peer=_median(theirs), ratio=None if row.alone else _median(ratios))
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -37,8 +37,7 @@ TUNNEL_MTU = 1420
 _PORT = 51820
 _VETH = "veth0"
 
-# Killed with the benchmark: the kernel sends the signal when the thread that started the process is gone.
-_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+_ONLY_WITH_PARENT = 'test "$PPID" = "$0" && exec "$@"'
 _HOLD = (
     'set -e; mount -t tmpfs tmpfs "$(readlink -f /var/run)"; mount -t sysfs sysfs /sys;'
     " ip link set lo up; echo ready; exec sleep infinity"
@@ -47,6 +46,14 @@ _HOLD = (
 
 class HostError(Exception):
     """A host, a tunnel or a load could not be set up; the message names the command and what it said."""
+
+
+def _dies_with_us(*words: str) -> list[str]:
+    """The command with the kernel told to kill it when the thread that starts it is gone.
+
+    One that was gone before the kernel was told would go unnoticed, so the child looks who its parent is.
+    """
+    return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _ONLY_WITH_PARENT, str(os.getpid()), *words]
 
 
 def missing_programs() -> dict[str, str]:
@@ -132,13 +139,20 @@ class Process:
 
     def stop(self) -> None:
         """Ends it, politely at first."""
-        self._popen.terminate()
+        self._signal(signal.SIGTERM)
         try:
             self._popen.wait(timeout=3)
         except subprocess.TimeoutExpired:
-            os.killpg(self._popen.pid, signal.SIGKILL)
+            self._signal(signal.SIGKILL)
             self._popen.wait()
         self._log.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Signals the whole session, for the command may be a wrapper that passes nothing on."""
+        try:
+            os.killpg(self._popen.pid, number)
+        except ProcessLookupError:
+            pass  # all of it has ended
 
 
 class Host:
@@ -150,7 +164,7 @@ class Host:
         self.inner = inner
 
     def _enter(self, words: tuple[str, ...]) -> list[str]:
-        return [*_DIES_WITH_US, "nsenter", "--target", str(self.pid), "--net", "--mount", "--", *words]
+        return _dies_with_us("nsenter", "--target", str(self.pid), "--net", "--mount", "--", *words)
 
     def run(self, *words: str, stdin: str | None = None, timeout: float = 10.0) -> str:
         """Runs a command to its end and returns its standard output.
@@ -224,7 +238,7 @@ def wait_until(ready: Callable[[], bool], *, seconds: float, what: Callable[[], 
 
 @contextmanager
 def _host(address: str, inner: str) -> Iterator[Host]:
-    command = [*_DIES_WITH_US, "unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", _HOLD]
+    command = _dies_with_us("unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", _HOLD)
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as holder:

@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
 from wgengine.bench import report
 from wgengine.bench.implementation import PEERS, Implementation, NotFound, ours, peer
 from wgengine.bench.rows import OURS, ROWS, Measured, Row, select, summarise

@@ -49,7 +49,7 @@ $(VENV)/.native: $(RUST_SOURCES) $(VENV)/.tools
 .PHONY: peers
 peers: $(VENV)/.tools | packages-test ## real peers for the interop tests, built once into a cache outside the tree
 	@$(PYTHON) tools/toolchains.py go
-	@$(BIN)/python tests/peers/build.py
+	@$(BIN)/python tests/peers/build.py || { [[ -z "$${CI:-}" ]] && echo "! Tests against missing peers will skip."; }
 
 # ── what people type ────────────────────────────────────────────────────────────────────────────────────────────────
 

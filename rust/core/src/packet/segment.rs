@@ -67,12 +67,12 @@ impl<'a> Segments<'a> {
         if len.checked_add(MAX_PADDING)? > buf.len() {
             return None;
         }
-        let vnet = VnetHeader::read(&buf[..len])?;
+        let told = VnetHeader::read(&buf[..len])?;
         let packet = &mut buf[vnet::LEN..len];
         let parsed = Parsed::of(packet)?;
         let packet = &mut packet[..parsed.length];
         let kind = match (
-            vnet.gso_type & !vnet::GSO_ECN,
+            told.gso_type & !vnet::GSO_ECN,
             parsed.version,
             parsed.protocol,
         ) {
@@ -82,18 +82,18 @@ impl<'a> Segments<'a> {
             _ => return None,
         };
         if kind == Kind::Whole {
-            if vnet.flags & vnet::F_NEEDS_CSUM != 0 {
-                complete_checksum(packet, &parsed, &vnet)?;
+            if told.flags & vnet::F_NEEDS_CSUM != 0 {
+                complete_checksum(packet, &parsed, &told)?;
             }
             return Some(Segments::over(buf, parsed, kind, parsed.length, 0));
         }
-        let header = super_header(packet, &parsed, &vnet, kind)?;
+        let header = super_header(packet, &parsed, &told, kind)?;
         Some(Segments::over(
             buf,
             parsed,
             kind,
             header,
-            usize::from(vnet.gso_size),
+            usize::from(told.gso_size),
         ))
     }
 
@@ -245,8 +245,8 @@ impl<'a> Segments<'a> {
 }
 
 /// Checks a super-packet and returns the length of its headers. The kernel's own `hdr_len` is not asked.
-fn super_header(packet: &[u8], parsed: &Parsed, vnet: &VnetHeader, kind: Kind) -> Option<usize> {
-    if vnet.gso_size == 0 || parsed.fragment.is_some() {
+fn super_header(packet: &[u8], parsed: &Parsed, told: &VnetHeader, kind: Kind) -> Option<usize> {
+    if told.gso_size == 0 || parsed.fragment.is_some() {
         return None;
     }
     let transport = packet.get(parsed.transport..)?;
@@ -261,9 +261,9 @@ fn super_header(packet: &[u8], parsed: &Parsed, vnet: &VnetHeader, kind: Kind) -
     if header < least || header > transport.len() {
         return None;
     }
-    let partial = vnet.flags & vnet::F_NEEDS_CSUM != 0;
-    let told = (usize::from(vnet.csum_start), usize::from(vnet.csum_offset));
-    if partial && told != (parsed.transport, checksum) {
+    let partial = told.flags & vnet::F_NEEDS_CSUM != 0;
+    let at = (usize::from(told.csum_start), usize::from(told.csum_offset));
+    if partial && at != (parsed.transport, checksum) {
         return None;
     }
     Some(parsed.transport + header)
@@ -271,8 +271,8 @@ fn super_header(packet: &[u8], parsed: &Parsed, vnet: &VnetHeader, kind: Kind) -
 
 /// Completes the checksum of a whole packet. It need not be the outermost transport's: the kernel leaves that of a
 /// packet inside VXLAN or GRE to us as well. Like the kernel, a sum of zero is written as ones.
-fn complete_checksum(packet: &mut [u8], parsed: &Parsed, vnet: &VnetHeader) -> Option<()> {
-    let (start, offset) = (usize::from(vnet.csum_start), usize::from(vnet.csum_offset));
+fn complete_checksum(packet: &mut [u8], parsed: &Parsed, told: &VnetHeader) -> Option<()> {
+    let (start, offset) = (usize::from(told.csum_start), usize::from(told.csum_offset));
     if start < parsed.transport {
         return None;
     }

@@ -215,3 +215,50 @@ impl<P: Copy + Eq + Hash> Default for Allowed<P> {
         Allowed::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    /// Prefix number `n` of many: of both families and of many lengths.
+    fn prefix(n: u32) -> Prefix {
+        let mixed = n.wrapping_mul(0x9e37_79b1);
+        let (addr, len) = match n % 3 {
+            0 => (IpAddr::V4(Ipv4Addr::from(mixed)), 32),
+            1 => (IpAddr::V4(Ipv4Addr::from(mixed)), 8 + mixed % 24),
+            _ => (IpAddr::V6(Ipv6Addr::from(u128::from(mixed) << 80)), 16 + mixed % 112),
+        };
+        Prefix::new(addr, len as u8).expect("a length that fits")
+    }
+
+    /// A million changes, the table never holding more than a thousand prefixes, need no more memory than the first
+    /// thousand did.
+    #[test]
+    fn i2_churn_does_not_grow_the_table() {
+        const HELD: u32 = 1000;
+        let mut table = Allowed::new();
+        for n in 0..500_000 {
+            table.insert(prefix(n), n % 7);
+            if n >= HELD {
+                let old = prefix(n - HELD);
+                let owner = table.find(old).map(|entry| table.entries[entry as usize].owner);
+                if let Some(owner) = owner {
+                    assert!(table.remove(old, owner));
+                }
+            }
+        }
+        let held = HELD as usize + 1;
+        assert!(table.len() <= held && table.entries.len() <= held);
+        assert!(table.v4.capacity() < 2 * held && table.v6.capacity() < 2 * held);
+        for owner in 0..7 {
+            table.remove_owner(owner);
+        }
+        assert!(table.is_empty() && table.owners.is_empty());
+        let nodes = (table.v4.capacity(), table.v6.capacity(), table.entries.len());
+        for n in 0..HELD {
+            table.insert(prefix(n), n % 7);
+        }
+        assert_eq!((table.v4.capacity(), table.v6.capacity(), table.entries.len()), nodes, "what was freed serves again");
+    }
+}

@@ -281,20 +281,19 @@ def program(path: Path, text: str = "#!/bin/sh\necho boringtun 0.7.1\n") -> Path
     return path
 
 
-@pytest.mark.parametrize(
-    "place", ["boringtun-cli", "boringtun-cli/bin/boringtun-cli", "boringtun-cli-0.7.1/boringtun-cli"]
-)
-def test_a_peer_is_found_in_a_cache_of_any_layout(tmp_path, place):
-    binary = program(tmp_path / place)
+def test_a_peer_in_the_cache_may_be_a_link_to_its_version(tmp_path):
+    program(tmp_path / "boringtun-cli-0.7.1")
+    (tmp_path / "boringtun-cli").symlink_to("boringtun-cli-0.7.1")
     found = implementation.peer("boringtun-cli", directory=tmp_path)
-    assert found.command == (str(binary), "-f", "--disable-drop-privileges")
+    assert found.command == (str(tmp_path / "boringtun-cli"), "-f", "--disable-drop-privileges")
     assert found.version == "0.7.1"
 
 
-def test_a_peer_is_not_taken_for_another_whose_name_ends_alike(tmp_path):
-    program(tmp_path / "tailscale-wireguard-go" / "wireguard-go")
-    with pytest.raises(implementation.NotFound, match=r"wireguard-go: not in .*build.py"):
+def test_a_peer_that_is_not_there_is_told_with_the_place_and_the_remedy(tmp_path):
+    with pytest.raises(implementation.NotFound, match=rf"wireguard-go: no executable file {tmp_path}/.*build\.py"):
         implementation.peer("wireguard-go", directory=tmp_path)
+    with pytest.raises(implementation.NotFound, match=r"wireguard-go: no executable file /nowhere/x$"):
+        implementation.peer("wireguard-go", path="/nowhere/x")
 
 
 def test_go_programs_tell_their_version_by_their_build_information(tmp_path):
@@ -381,7 +380,7 @@ def test_a_missing_peer_is_left_out_and_a_failing_device_is_exit_1(tmp_path, mon
     (row,) = json.loads((tmp_path / "bench.json").read_text())
     assert (row["ours"], row["peer"], row["ratio"]) == (None, None, None)
     said = capsys.readouterr().err
-    assert f"without {BASELINE}: not in {tmp_path}" in said
+    assert f"without {BASELINE}: no executable file {tmp_path}/{BASELINE} (" in said
     assert "ended with 1: it wrote nothing" in said
 
 

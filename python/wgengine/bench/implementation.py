@@ -47,7 +47,7 @@ class NotFound(Exception):
 def peers_directory(environment: Mapping[str, str] = os.environ) -> Path:
     """Returns where tests/peers/build.py puts the real peers."""
     if chosen := environment.get("WGENGINE_PEERS"):
-        return Path(chosen)
+        return Path(chosen).expanduser()
     cache = environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME", "/root"), ".cache")
     return Path(cache, "wgengine", "peers")
 
@@ -78,28 +78,16 @@ def peer(name: str, *, path: str | None = None, directory: Path | None = None) -
         NotFound: when its binary is not there.
     """
     known = PEERS[name]
-    if path is not None:
-        binary = Path(path).absolute()
-        if not _is_program(binary):
-            raise NotFound(f"{name}: {path} is not an executable file")
-    else:
-        directory = (directory or peers_directory()).absolute()
-        binary = _search(directory, name)
+    binary = Path(path).absolute() if path else (directory or peers_directory()).absolute() / name
+    if not _is_program(binary):
+        hint = "" if path else f" (tests/peers/build.py builds it, --peer {name}=PATH names another place)"
+        raise NotFound(f"{name}: no executable file {binary}{hint}")
     return Implementation(
         name=name,
         command=(str(binary), *known.arguments),
         version=_version_in(str(binary)),
         environment=known.environment,
     )
-
-
-def _search(directory: Path, name: str) -> Path:
-    """Finds DIR/NAME, or the newest NAME below DIR/NAME*, where a cache keyed by version keeps it."""
-    places = [directory / name, *directory.glob(f"{name}/**/{name}"), *directory.glob(f"{name}[-@]*/**/{name}")]
-    binaries = [place for place in places if _is_program(place)]
-    if not binaries:
-        raise NotFound(f"{name}: not in {directory} (tests/peers/build.py builds it, --peer {name}=PATH names another)")
-    return max(binaries, key=lambda binary: binary.stat().st_mtime)
 
 
 def _is_program(path: Path) -> bool:

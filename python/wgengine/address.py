@@ -1,0 +1,183 @@
+"""Prefixes and endpoints: how addresses are written, read and kept.
+
+A prefix is kept as its one canonical text ("10.0.0.0/8", "2001:db8::/32"), not as an `ipaddress` object: ten thousand
+peers hold tens of thousands of them, Rust parses them anyway, and equal text is an equal prefix.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import NamedTuple
+
+from wgengine.errors import ConfigError, quoted
+
+__all__ = ["Endpoint", "Prefix", "interface_address", "ip_address", "prefix"]
+
+_EXAMPLE = "write 10.0.0.0/24, 2001:db8::/64 or the like"
+
+
+class Prefix(NamedTuple):
+    """A prefix as numbers, for the few places that compute with it."""
+
+    bits: int  # 32 or 128: the family
+    network: int
+    length: int
+
+    @classmethod
+    def parse(cls, text: str) -> Prefix:
+        """Read a prefix or an interface address; host bits are cleared."""
+        address, length = _split(text)
+        return cls(address.max_prefixlen, int(address) & _mask(address.max_prefixlen, length), length)
+
+    def covers(self, other: Prefix) -> bool:
+        """Whether every address of `other` lies within this prefix."""
+        return (
+            self.bits == other.bits
+            and self.length <= other.length
+            and (self.network ^ other.network) >> (self.bits - self.length) == 0
+        )
+
+
+def _mask(bits: int, length: int) -> int:
+    return ((1 << length) - 1) << (bits - length)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address:
+    # not ipaddress.ip_address: that one also takes numbers, and zones
+    if ":" not in text:
+        return IPv4Address(text)
+    if "%" in text:
+        raise AddressValueError("an address with a zone")
+    return IPv6Address(text)
+
+
+def _split(text: str) -> tuple[IPv4Address | IPv6Address, int]:
+    """The address and the prefix length; without a length it is a single host."""
+    head, slash, tail = text.partition("/")
+    try:
+        address = _address(head)
+    except AddressValueError:
+        raise ConfigError(f"{quoted(text)} is not an address with a prefix length; {_EXAMPLE}") from None
+    bits = address.max_prefixlen
+    if not slash:
+        return address, bits
+    if not (tail.isascii() and tail.isdigit() and len(tail) <= 4 and int(tail) <= bits):
+        raise ConfigError(f"{quoted(text)} has a bad prefix length; write a number from 0 to {bits} after the slash")
+    return address, int(tail)
+
+
+def prefix(text: str) -> tuple[str, bool]:
+    """The canonical text of a prefix with its host bits cleared, and whether some were set (as `wg` warns of)."""
+    address, length = _split(text)
+    bits = address.max_prefixlen
+    if length == bits:
+        return f"{address}/{length}", False
+    number = int(address)
+    network = number & _mask(bits, length)
+    if network == number:
+        return f"{address}/{length}", False
+    return f"{type(address)(network)}/{length}", True
+
+
+def interface_address(text: str) -> str:
+    """The canonical text of an interface's own address: host bits are its point and stay."""
+    address, length = _split(text)
+    return f"{address}/{length}"
+
+
+def ip_address(text: str) -> str:
+    """The canonical text of one address, without a prefix length."""
+    try:
+        return str(_address(text))
+    except AddressValueError:
+        raise ConfigError(
+            f"{quoted(text)} is not an IP address; write one such as 192.0.2.53 or 2001:db8::53"
+        ) from None
+
+
+# What no host name holds: blanks and control characters, and what would mean something else in a line of text.
+_NOT_IN_HOST = re.compile(r"[\s\x00-\x1f\x7f#,/\[\]@\ud800-\udfff]")
+_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a peer is reached: a name or a literal address, and a port. A name is kept, never resolved here."""
+
+    host: str
+    port: int
+
+    def __post_init__(self) -> None:
+        if not _is_port(self.port):
+            raise ConfigError(f"{self.port!r} is not a port; write a number from 0 to 65535", field="endpoint")
+        if not self.host or _NOT_IN_HOST.search(self.host):
+            raise ConfigError(f"Invalid endpoint host: {quoted(self.host)}; {_ENDPOINT_EXAMPLE}", field="endpoint")
+        if ":" in self.host:
+            object.__setattr__(self, "host", _ipv6_host(self.host))
+        elif re.fullmatch(r"[0-9.]+", self.host):
+            object.__setattr__(self, "host", _ipv4_host(self.host))
+
+    @classmethod
+    def parse(cls, text: str) -> Endpoint:
+        """Read `host:port`; an IPv6 address stands in brackets."""
+        host, colon, port = text.rpartition(":")
+        if not colon or not port or text.endswith("]"):
+            raise ConfigError(f"Missing port from endpoint: {quoted(text)}; {_ENDPOINT_EXAMPLE}", field="endpoint")
+        if not host:
+            raise ConfigError(f"Invalid endpoint host: {quoted(text)}; {_ENDPOINT_EXAMPLE}", field="endpoint")
+        if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
+            raise ConfigError(
+                f"Invalid endpoint port: {quoted(port)}; write a number from 0 to 65535 after the last colon",
+                field="endpoint",
+            )
+        if host.startswith("[") or host.endswith("]") or ":" in host:
+            if not (host.startswith("[") and host.endswith("]") and ":" in host):
+                raise ConfigError(
+                    f"Brackets must contain an IPv6 address: {quoted(text)}; write [2001:db8::1]:51820",
+                    field="endpoint",
+                )
+            host = _ipv6_host(host[1:-1])
+        return cls(host, int(port))
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether the host is an address already. One with a zone is not: its interface is still to be found."""
+        return "%" not in self.host and (":" in self.host or re.fullmatch(r"[0-9.]+", self.host) is not None)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _is_port(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 65535
+
+
+_ENDPOINT_EXAMPLE = "write host:port, such as vpn.example:51820, 192.0.2.1:51820 or [2001:db8::1]:51820"
+
+
+def _ipv6_host(text: str) -> str:
+    literal, percent, zone = text.partition("%")
+    try:
+        host = str(IPv6Address(literal))
+    except AddressValueError:
+        raise ConfigError(
+            f"Brackets must contain an IPv6 address: {quoted(text)}; write [2001:db8::1]:51820", field="endpoint"
+        ) from None
+    if percent and not _ZONE.fullmatch(zone):
+        raise ConfigError(
+            f"Invalid endpoint host: {quoted(text)}; write the interface after the %, such as [fe80::1%eth0]:51820",
+            field="endpoint",
+        )
+    return host + percent + zone
+
+
+def _ipv4_host(text: str) -> str:
+    # getaddrinfo would read 192.0.2 as 192.0.0.2; no real name consists of numbers only
+    try:
+        return str(IPv4Address(text))
+    except AddressValueError:
+        raise ConfigError(
+            f"Invalid endpoint host: {quoted(text)}; write all four numbers, such as 192.0.2.1:51820", field="endpoint"
+        ) from None

@@ -1,0 +1,471 @@
+"""The text of a wg-quick file: reading it into a Config, and writing a Config in one canonical order.
+
+The reader takes what stock `wg setconf` and `wg-quick` take (any letter case, any blanks, the last of a key written
+twice) and says more about what they refuse. A comment is tied to the line that it stands at or above.
+"""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
+
+from wgengine.address import Endpoint, interface_address, ip_address, prefix
+from wgengine.comments import Comment, Comments
+from wgengine.config import BLANKS, Config, Peer, Table, host_bits_warning, noting, search_domain
+from wgengine.errors import ConfigError, quoted
+from wgengine.keys import PresharedKey, PrivateKey, PublicKey
+
+__all__ = ["decode", "parse", "write"]
+
+# The keys of each section, in the order in which they are written.
+INTERFACE_KEYS = (
+    "PrivateKey", "ListenPort", "FwMark", "MTU", "Address", "DNS", "Table",
+    "PreUp", "PostUp", "PreDown", "PostDown", "SaveConfig",
+)  # fmt: skip
+PEER_KEYS = ("PublicKey", "PresharedKey", "AllowedIPs", "Endpoint", "PersistentKeepalive")
+KEYS = {"Interface": INTERFACE_KEYS, "Peer": PEER_KEYS}
+HOOKS = ("PreUp", "PostUp", "PreDown", "PostDown")
+# wg-quick takes its own keys without a value and goes on as if they were not there; AllowedIPs is then an empty list.
+MAY_BE_EMPTY = ("Address", "DNS", "MTU", "Table", "AllowedIPs", *HOOKS)
+# The names that every distribution's rt_tables gives.
+NAMED_TABLES = {"default": 253, "main": 254, "local": 255}
+
+T = TypeVar("T")
+
+
+def decode(data: bytes, source: str) -> str:
+    """The text of a file's bytes. A byte order mark is fine; any encoding but UTF-8 is not."""
+    for mark, name in (
+        (codecs.BOM_UTF32_LE, "UTF-32LE"),  # begins like the next one
+        (codecs.BOM_UTF16_LE, "UTF-16LE"),
+        (codecs.BOM_UTF16_BE, "UTF-16BE"),
+        (codecs.BOM_UTF32_BE, "UTF-32BE"),
+    ):
+        if data.startswith(mark):
+            raise ConfigError(f"the file is in {name}; save it as UTF-8", file=source)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8", file=source, line=line
+        ) from None
+
+
+@dataclass(slots=True)
+class _Line:
+    """`key = value`, with the key in its proper spelling."""
+
+    key: str
+    value: str
+    number: int
+    comments: list[tuple[str, bool]]  # text, and whether beside (else above)
+    values: tuple[str, ...] = ()  # as they are kept, of a key that adds up
+
+
+@dataclass(slots=True)
+class _Section:
+    kind: str
+    header: _Line
+    lines: list[_Line] = field(default_factory=list)
+    end: list[str] = field(default_factory=list)  # comments after the last line
+
+
+def parse(text: str, source: str) -> Config:
+    """Read a configuration; `source` names it in errors and warnings."""
+    return _Reader(source).config(_sections(text, source))
+
+
+def _sections(text: str, source: str) -> list[_Section]:
+    """The lines by section. What is wrong with a line's form is found here, what is wrong with a value later."""
+    sections: list[_Section] = []
+    above: list[str] = []  # comments since the last line that was none
+    loose = 0  # how many of them a blank line parts from what follows
+    for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        line = raw.rstrip("\r")
+        try:
+            content, sign, comment = _form(line).partition("#")
+            content = content.strip(BLANKS)
+            here = [(text, False) for text in above] + ([(comment.rstrip(), True)] if sign else [])
+            if not content:
+                if sign:
+                    above.append(comment.rstrip())
+                else:
+                    loose = len(above)
+            elif content.startswith("["):
+                kind = _kind(content, sections)
+                if sections:
+                    sections[-1].end = above[:loose]
+                    here = here[loose:]
+                sections.append(_Section(kind, _Line("", "", number, here)))
+                above, loose = [], 0
+            else:
+                if not sections:
+                    raise ConfigError(f"Line must occur in a section: {_name(content)}; write [Interface] above it")
+                key, value = _key_value(content, sections[-1].kind)
+                sections[-1].lines.append(_Line(key, value, number, here))
+                above, loose = [], 0
+        except ConfigError as error:
+            raise error.at(file=source, line=number) from None
+    if sections:
+        sections[-1].end = above
+    return sections
+
+
+def _form(line: str) -> str:
+    if "\0" in line:
+        raise ConfigError("a NUL byte; save the file as UTF-8 text (is it UTF-16?)")
+    if "\r" in line:
+        raise ConfigError("a carriage return within the line; end lines with LF or CRLF")
+    return line
+
+
+def _kind(content: str, sections: list[_Section]) -> str:
+    squeezed = _squeeze(content).lower()
+    for kind in KEYS:
+        if squeezed == f"[{kind.lower()}]":
+            break
+    else:
+        raise ConfigError(f"Unknown section: {_name(content)}; write [Interface] or [Peer]")
+    if kind == "Interface":
+        for other in sections:
+            if other.kind == kind:
+                raise ConfigError(f"A second [Interface]: the first is in line {other.header.number}; keep one of them")
+    return kind
+
+
+def _key_value(content: str, kind: str) -> tuple[str, str]:
+    name, equals, value = content.partition("=")
+    squeezed = _squeeze(name).lower()
+    key = next((key for key in KEYS[kind] if key.lower() == squeezed), None)
+    if not equals:
+        raise ConfigError(f"Invalid config key is missing an equals separator: {_name(name)}; write key = value")
+    if key is None:
+        raise ConfigError(f"Invalid key for [{kind}] section: {_name(name)}; {_advice(squeezed, kind)}")
+    value = value.strip(BLANKS)
+    if not value and key not in MAY_BE_EMPTY:
+        raise ConfigError("Key must have a value; write one, or remove the line", field=key)
+    return key, value
+
+
+def _advice(squeezed: str, kind: str) -> str:
+    for other, keys in KEYS.items():
+        for key in keys:
+            if key.lower() == squeezed:
+                return f"{key} belongs in [{other}]"
+    near = difflib.get_close_matches(squeezed, [key.lower() for key in KEYS[kind]], 1)
+    if near:
+        return "write " + next(key for key in KEYS[kind] if key.lower() == near[0])
+    return "write one of " + ", ".join(KEYS[kind])
+
+
+def _squeeze(text: str) -> str:
+    """Without any blanks: so does wg read a line."""
+    return text.translate(_NO_BLANKS)
+
+
+_NO_BLANKS = str.maketrans("", "", BLANKS)
+
+
+def _name(content: str) -> str:
+    """The first word of a line for an error. What is longer than any key may be a secret on the wrong line."""
+    word = content.split(maxsplit=1)[0] if content.strip() else content
+    return quoted(word) if len(word) <= 24 else "(not shown, it may be a key)"
+
+
+class _Reader:
+    """Values: from lines to a Config. Every error and warning names the line."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._warnings: list[str] = []
+        self._comments: list[tuple[int, Comment]] = []
+
+    def config(self, sections: list[_Section]) -> Config:
+        interface = next((section for section in sections if section.kind == "Interface"), None)
+        if interface is None:
+            raise ConfigError("no [Interface]; write [Interface] and PrivateKey = … first", file=self._source)
+        config = self._interface(interface)
+        own = config.private_key.public_key
+        peers: list[Peer] = []
+        seen: dict[PublicKey, int] = {}
+        for section in sections:
+            if section.kind == "Peer":
+                peer, line = self._peer(section)
+                first = seen.setdefault(peer.public_key, line.number)
+                if first != line.number:
+                    raise self._error(
+                        line,
+                        f"line {first} has the public key {peer.public_key} too; "
+                        "write one [Peer] with the allowed IPs of both",
+                    )
+                if peer.public_key == own:
+                    raise self._error(line, "this is the interface's own public key; write the key of the other side")
+                peers.append(peer)
+        comments = Comments(comment for _, comment in sorted(self._comments, key=lambda each: each[0]))
+        return noting(config.replace(peers=peers, comments=comments), self._warnings)
+
+    def _interface(self, section: _Section) -> Config:
+        private_key = self._one(section, "PrivateKey", _squeezed(PrivateKey.from_base64), None)
+        if private_key is None:
+            raise self._error(section.header, "An interface must have a private key; write PrivateKey = … below")
+        names = self._many(section, "DNS", _words, _dns)
+        config = Config(
+            private_key=private_key,
+            listen_port=self._one(section, "ListenPort", _number(0, 65535), 0),
+            fwmark=self._one(section, "FwMark", _number(0, 0xFFFFFFFF, hexadecimal=True, off=True), 0),
+            mtu=self._one(section, "MTU", _number(576, 65535), None),
+            addresses=self._many(section, "Address", _words, interface_address),
+            dns=[name for name in names if _is_server(name)],
+            dns_search=[name for name in names if not _is_server(name)],
+            table=self._one(section, "Table", _table, "auto"),
+            pre_up=self._many(section, "PreUp", _whole, str),
+            post_up=self._many(section, "PostUp", _whole, str),
+            pre_down=self._many(section, "PreDown", _whole, str),
+            post_down=self._many(section, "PostDown", _whole, str),
+            save_config=self._one(section, "SaveConfig", _boolean, False),
+        )
+        self._remember(None, section)
+        return config
+
+    def _peer(self, section: _Section) -> tuple[Peer, _Line]:
+        public_key = self._one(section, "PublicKey", _squeezed(PublicKey.from_base64), None)
+        if public_key is None:
+            raise self._error(section.header, "All peers must have public keys; write PublicKey = … below")
+        line = next(line for line in reversed(section.lines) if line.key == "PublicKey")
+        preshared_key = self._one(section, "PresharedKey", _squeezed(PresharedKey.from_base64), None)
+        allowed_ips = self._allowed_ips(section)
+        endpoint = self._one(section, "Endpoint", _squeezed(Endpoint.parse), None)
+        keepalive = self._one(section, "PersistentKeepalive", _number(0, 65535, off=True), 0)
+        try:
+            peer = Peer(
+                public_key=public_key,
+                preshared_key=preshared_key,
+                endpoint=endpoint,
+                allowed_ips=allowed_ips,
+                persistent_keepalive=keepalive,
+            )
+        except ConfigError as error:
+            raise self._error(line, error.message) from None
+        self._remember(public_key, section)
+        return peer, line
+
+    def _one(self, section: _Section, key: str, read: Callable[[str], T], default: T) -> T:
+        """The value of a key that counts once: the last one, as for wg."""
+        lines = [line for line in section.lines if line.key == key]
+        result = default
+        for line in lines:
+            result = self._read(line, read, line.value) if line.value else default
+        for line in lines[1:]:
+            self._warn(line, f"written in line {lines[0].number} already; the last one counts")
+        return result
+
+    def _many(
+        self, section: _Section, key: str, split: Callable[[str], list[str]], read: Callable[[str], str]
+    ) -> list[str]:
+        """The values of a key that adds up."""
+        for line, word in self._each(section, key, split):
+            line.values += (self._read(line, read, word),)
+        return [value for line in section.lines if line.key == key for value in line.values]
+
+    def _allowed_ips(self, section: _Section) -> list[str]:
+        for line, word in self._each(section, "AllowedIPs", _between_commas):
+            text, had_host_bits = self._read(line, _prefix, word)
+            if had_host_bits:
+                self._warn(line, host_bits_warning(word, text))
+            line.values += (text,)
+        return [value for line in section.lines if line.key == "AllowedIPs" for value in line.values]
+
+    def _each(self, section: _Section, key: str, split: Callable[[str], list[str]]) -> Iterator[tuple[_Line, str]]:
+        for line in section.lines:
+            if line.key == key and line.value:
+                for word in self._read(line, split, line.value):
+                    yield line, word
+
+    def _read(self, line: _Line, read: Callable[[str], T], text: str) -> T:
+        try:
+            return read(text)
+        except ConfigError as error:
+            raise self._error(line, error.message) from None
+
+    def _error(self, line: _Line, message: str) -> ConfigError:
+        return ConfigError(message, file=self._source, line=line.number, field=line.key or None)
+
+    def _warn(self, line: _Line, message: str) -> None:
+        self._warnings.append(f"{self._source}:{line.number}: {line.key}: {message}")
+
+    def _remember(self, peer: PublicKey | None, section: _Section) -> None:
+        """Tie the section's comments to whose they are."""
+        for line in (section.header, *section.lines):
+            for text, beside in line.comments:
+                comment = Comment(
+                    text=text,
+                    peer=peer,
+                    key=line.key,
+                    values=line.values,
+                    where="beside" if beside else "above",
+                )
+                self._comments.append((line.number, comment))
+        last = section.lines[-1].number
+        self._comments += ((last, Comment(text=text, peer=peer, where="end")) for text in section.end)
+
+
+def _squeezed(read: Callable[[str], T]) -> Callable[[str], T]:
+    return lambda text: read(_squeeze(text))
+
+
+def _words(value: str) -> list[str]:
+    """Words between commas or blanks: so does wg-quick split its own lists."""
+    return [word for word in re.split(f"[,{BLANKS}]+", value) if word]
+
+
+def _between_commas(value: str) -> list[str]:
+    """Entries between commas: so does wg split AllowedIPs."""
+    entries = [entry.strip(BLANKS) for entry in value.split(",")]
+    if "" in entries:
+        raise ConfigError("Two commas in a row, or one at an end of the list; write one between two entries")
+    return entries
+
+
+def _whole(value: str) -> list[str]:
+    return [value]
+
+
+def _prefix(word: str) -> tuple[str, bool]:
+    try:
+        return prefix(_squeeze(word))
+    except ConfigError:
+        if word != _squeeze(word):
+            raise ConfigError(f"{quoted(word)} is not one prefix; write commas between entries") from None
+        raise
+
+
+def _dns(word: str) -> str:
+    return ip_address(word) if _is_server(word) else search_domain(word)
+
+
+def _is_server(word: str) -> bool:
+    """Whether a word of DNS is a server; else it is a search domain. wg-quick's own rule: nothing is looked up."""
+    return ":" in word or re.fullmatch(r"[0-9.]+", word) is not None
+
+
+def _number(low: int, high: int, *, hexadecimal: bool = False, off: bool = False) -> Callable[[str], int]:
+    wanted = f"a number from {low} to {high}" + (" (0x… is fine)" if hexadecimal else "") + (" or off" if off else "")
+
+    def read(text: str) -> int:
+        word = _squeeze(text).lower()
+        if off and word == "off":
+            return 0
+        number = None
+        if re.fullmatch(r"[0-9]{1,20}", word):
+            number = int(word)
+        elif hexadecimal and re.fullmatch(r"0x[0-9a-f]{1,20}", word):
+            number = int(word, 16)
+        if number is None or not low <= number <= high:
+            raise ConfigError(f"{quoted(text)} is not {wanted}")
+        return number
+
+    return read
+
+
+def _table(text: str) -> Table:
+    word = text.lower()
+    if word == "auto":
+        return "auto"
+    if word == "off":
+        return "off"
+    if word in NAMED_TABLES:
+        return NAMED_TABLES[word]
+    try:
+        return _number(1, 0xFFFFFFFF, hexadecimal=True)(word)
+    except ConfigError:
+        raise ConfigError(f"{quoted(text)} is not a table; write auto, off, main or a number") from None
+
+
+def _boolean(text: str) -> bool:
+    word = text.lower()
+    if word not in ("true", "false"):
+        raise ConfigError(f"{quoted(text)} is neither true nor false; write one of them")
+    return word == "true"
+
+
+def write(config: Config) -> str:
+    """The text of a configuration: keys in one order, nothing written that is the default."""
+    remaining: dict[PublicKey | None, list[Comment]] = {}
+    for comment in config.comments:
+        remaining.setdefault(comment.peer, []).append(comment)
+    blocks = [_block("Interface", _interface_lines(config), remaining.get(None, []))]
+    blocks += (_block("Peer", _peer_lines(peer), remaining.get(peer.public_key, [])) for peer in config.peers)
+    return "\n".join(blocks)
+
+
+Line: TypeAlias = tuple[str, tuple[str, ...]]  # a key and its values, before they are laid out
+
+
+def _interface_lines(config: Config) -> Iterator[Line]:
+    yield "PrivateKey", (config.private_key.to_base64(),)
+    yield "ListenPort", (str(config.listen_port),) if config.listen_port else ()
+    yield "FwMark", (f"{config.fwmark:#x}",) if config.fwmark else ()
+    yield "MTU", (str(config.mtu),) if config.mtu is not None else ()
+    yield "Address", config.addresses
+    yield "DNS", (*config.dns, *config.dns_search)
+    yield "Table", (str(config.table),) if config.table != "auto" else ()
+    yield "PreUp", config.pre_up
+    yield "PostUp", config.post_up
+    yield "PreDown", config.pre_down
+    yield "PostDown", config.post_down
+    yield "SaveConfig", ("true",) if config.save_config else ()
+
+
+def _peer_lines(peer: Peer) -> Iterator[Line]:
+    yield "PublicKey", (peer.public_key.to_base64(),)
+    yield "PresharedKey", (peer.preshared_key.to_base64(),) if peer.preshared_key is not None else ()
+    yield "AllowedIPs", peer.allowed_ips
+    yield "Endpoint", (str(peer.endpoint),) if peer.endpoint is not None else ()
+    yield "PersistentKeepalive", (str(peer.persistent_keepalive),) if peer.persistent_keepalive else ()
+
+
+def _block(kind: str, lines: Iterable[Line], comments: list[Comment]) -> str:
+    """One section as text, each comment at its line. A comment whose line is gone stays, at the section's end."""
+    out = _with_comments(f"[{kind}]", [note for note in comments if not note.key and note.where != "end"])
+    rest = [note for note in comments if note.key or note.where == "end"]
+    for key, values in lines:
+        if values:
+            notes = [note for note in rest if note.key == key and note.where != "end"]
+            for run, tied in _runs(key, values, notes):
+                out += _with_comments(f"{key} = {', '.join(run)}", tied)
+                rest = [note for note in rest if note not in tied]
+    return "".join(f"{line}\n" for line in (*out, *(f"#{note.text}" for note in rest)))
+
+
+def _with_comments(line: str, notes: list[Comment]) -> list[str]:
+    above = [f"#{note.text}" for note in notes if note.where == "above"]
+    beside = [f" #{note.text}" for note in notes if note.where == "beside"]
+    return [*above, line + "".join(beside)]
+
+
+def _runs(key: str, values: tuple[str, ...], notes: list[Comment]) -> Iterator[tuple[list[str], list[Comment]]]:
+    """Which values share a line: all that may, but what stood on a commented line stays a line of its own."""
+    present = set(values)
+    tied: dict[str, list[Comment]] = {}  # by the first value of their line that is still there
+    spans: dict[str, set[str]] = {}
+    for note in notes:
+        held = [value for value in note.values if value in present] if note.values else [values[0]]
+        if held:
+            tied.setdefault(held[0], []).append(note)
+            spans.setdefault(held[0], set(held))
+    run: list[str] = []
+    of_run: list[Comment] = []
+    span: set[str] | None = None
+    for value in values:
+        if run and (key in HOOKS or value in tied or (span is not None and value not in span)):
+            yield run, of_run
+            run, of_run, span = [], [], None
+        if value in tied:
+            of_run, span = tied.pop(value), spans[value]
+        run.append(value)
+    yield run, of_run

@@ -143,7 +143,8 @@ def _measure(
     measured = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
-        with Progress(*columns, console=screen, transient=True) as progress:
+        # Drawn seldom: the drawing shares the cores with what is measured.
+        with Progress(*columns, console=screen, transient=True, refresh_per_second=2) as progress:
             total = count * steps_per_round(rows, len(implementations))
             task = progress.add_task("starting", total=total, completed=-1)
 

@@ -1,0 +1,61 @@
+"""Fixtures of every tier: a lab, and how long a run may take."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+
+import lab as labs
+import pytest
+
+
+def pytest_sessionstart() -> None:
+    if os.geteuid() == 0:
+        labs.sweep()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A tier is a folder; its marker follows from it. What the interop tier runs needs namespaces as well."""
+    for item in items:
+        tier = item.path.parent.name
+        if tier in ("netns", "interop", "crash"):
+            item.add_marker(tier)
+        if tier == "interop":
+            item.add_marker("netns")
+
+
+@pytest.fixture(scope="session")
+def soak() -> bool:
+    """Whether runs of over a minute are to be whole (`make soak`); else they are short, with the same assertions."""
+    return os.environ.get("WGENGINE_SOAK", "") not in ("", "0")
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest) -> Iterator[labs.Lab]:
+    """A lab of this test's own."""
+    with labs.opened() as opened:
+        request.node.stash[LAB] = opened
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def shared_pair(request: pytest.FixtureRequest) -> Iterator[tuple[labs.Lab, labs.Host, labs.Host]]:
+    """One lab with a pair of hosts for all tests of a module, each of which stops the devices that it starts."""
+    with labs.opened() as opened:
+        yield opened, *opened.pair()
+
+
+LAB = pytest.StashKey[labs.Lab]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what its processes said."""
+    report = yield
+    held = item.stash.get(LAB, None)
+    if call.excinfo is not None and held is not None and report.failed:
+        for name, said in held.logs:
+            report.sections.append((name, said[-4000:]))
+    return report

@@ -1,0 +1,1 @@
+"""Real WireGuard programs: how they are built, started, configured, watched and loaded."""

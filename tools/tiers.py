@@ -23,6 +23,8 @@ PYTEST_TIERS = ("unit", "model", "netns", "interop", "crash")
 HOST_TIERS = frozenset({"netns", "interop", "crash"})
 TIERS = ("rust", *PYTEST_TIERS)
 REPORTS = ROOT / "target" / "junit"
+# pytest-timeout ends a test that hangs in Python; this ends a tier that hangs where Python has no say.
+TIER_LIMIT_SECONDS = 1800.0
 
 _CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", re.MULTILINE)
 
@@ -67,7 +69,12 @@ def run_pytest(name: str) -> Tier:
     report.unlink(missing_ok=True)
     report.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pytest", f"tests/{name}", f"--junitxml={report}"]
-    status = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode
+    try:
+        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False, timeout=TIER_LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        tier.wrong.append(f"was ended after {TIER_LIMIT_SECONDS / 60:.0f} minutes")
+        return tier
+    status = done.returncode
     if report.exists():
         for suite in xml.parse(report).getroot().iter("testsuite"):
             count = {key: int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")}

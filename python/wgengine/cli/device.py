@@ -147,9 +147,14 @@ def _daemonise(order: Order) -> int:
             if os.fork() != 0:  # the session's leader goes, so that the daemon can never get a terminal
                 os._exit(outcome.OK)
             os.chdir("/")
+            _close_inherited({writing, order.tun_fd, order.uapi_fd})
             code = _serve(order, ready=writing)
             sys.stdout.flush()
             sys.stderr.flush()
+        except Exception:  # a fault of ours
+            import traceback
+
+            traceback.print_exc()
         finally:
             os._exit(code)
     os.close(writing)
@@ -162,6 +167,15 @@ def _daemonise(order: Order) -> int:
         return outcome.OK
     outcome.complain(message or f"{order.name}: the daemon died before the interface was ready")
     return int(code_text) if code_text.isdigit() else outcome.FAILED
+
+
+def _close_inherited(kept: set[int | None]) -> None:
+    """A daemon holds no pipe of whoever started it: someone may wait for its end."""
+    low = 3
+    for descriptor in sorted(number for number in kept if number is not None and number >= low):
+        os.closerange(low, descriptor)
+        low = descriptor + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
 
 
 def _serve(order: Order, ready: int | None = None) -> int:

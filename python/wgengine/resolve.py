@@ -1,4 +1,4 @@
-"""Endpoints by name: looked up off the event loop, tried address by address, and looked up again when a peer falls silent.
+"""Endpoints by name: looked up off the event loop, tried one by one, looked up again when a peer falls silent.
 
 `Name` is what is known about one name and decides; `Resolver` is the thin edge that asks, waits and tells the device.
 A failure is an event and a later retry, never an error of the engine.
@@ -12,13 +12,16 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from wgengine.config import Endpoint
 from wgengine.errors import StateError
 from wgengine.events import EndpointChanged, Event, HandshakeFailed, Resolved, ResolveFailed, SessionUp
-from wgengine.keys import PublicKey
+
+if TYPE_CHECKING:
+    from wgengine.config import Endpoint
+    from wgengine.keys import PublicKey
 
 __all__ = ["Name", "Resolver", "lookup", "next_resolution", "next_trial", "stalled"]
 
@@ -114,7 +117,7 @@ def next_resolution(name: Name, now: float) -> float:
 
 
 def next_trial(name: Name, now: float) -> float | None:
-    """Seconds until `stalled` is worth asking; None where there is nothing else to try, or a session proves the address."""
+    """Seconds until `stalled` is worth asking; None where nothing else can be tried or a session proves the address."""
     if len(name.addresses) < 2 or (name.session_at is not None and name.session_at >= name.chosen_at):
         return None
     age = max(0.0, now - name.chosen_at)
@@ -130,15 +133,13 @@ def _addresses(host: str, port: int) -> tuple[str, ...]:
     """Numeric endpoints for a host, each once, in the order of `getaddrinfo`."""
     found: dict[str, bool] = {}
     for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP):
-        if family == socket.AF_INET:
-            text = f"{address[0]}:{port}"
-        elif family == socket.AF_INET6:
+        if family == socket.AF_INET6:
             # a link-local address means nothing without its interface
             literal = str(address[0]).partition("%")[0]
             scope = address[3] if len(address) == 4 else 0
             text = f"[{literal}%{scope}]:{port}" if scope else f"[{literal}]:{port}"
         else:
-            continue
+            text = f"{address[0]}:{port}"
         if text not in found:
             found[text] = _has_route(family, address)
     return tuple(sorted(found, key=found.__getitem__, reverse=True))  # stable: the order within each half stays
@@ -208,15 +209,20 @@ class Resolver:
         self._followers: dict[PublicKey, _Follower] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
-    def watch(self, endpoints: Mapping[PublicKey, Endpoint]) -> None:
-        """Follow exactly these names. One that is followed already goes on as it is."""
+    def follow(self, peer: PublicKey, endpoint: Endpoint) -> None:
+        """Follow a peer's name. One that is followed already is told to the device again."""
+        follower = self._followers.get(peer)
+        if follower is None:
+            self._followers[peer] = _Follower(self, peer, Name(endpoint=endpoint))
+        else:
+            follower.tell_again()
+
+    def keep(self, wanted: Callable[[PublicKey], Endpoint | None]) -> None:
+        """Forget every name that is not the one wanted for its peer any more."""
         for peer, follower in list(self._followers.items()):
-            if endpoints.get(peer) != follower.name.endpoint:
+            if wanted(peer) != follower.name.endpoint:
                 del self._followers[peer]
                 follower.task.cancel()
-        for peer, endpoint in endpoints.items():
-            if peer not in self._followers:
-                self._followers[peer] = _Follower(self, peer, Name(endpoint=endpoint))
 
     def addresses(self, peer: PublicKey) -> tuple[str, ...]:
         """What a peer's name stands for, as far as known."""
@@ -232,7 +238,7 @@ class Resolver:
 
     async def close(self) -> None:
         """Stop; look-ups under way are abandoned."""
-        self.watch({})
+        self.keep(lambda peer: None)
         if self._ending:
             await asyncio.wait(self._ending)
 
@@ -256,17 +262,27 @@ class _Follower:
         elif isinstance(event, EndpointChanged):
             self.name = self.name.moved(event.endpoint)
         else:
-            self.name = self.name.gave_no_session(now, self.resolver._sent(self.peer))
+            self.name = self.name.gave_no_session(now, self.sent(self.name.addresses))
         self.news.set()
 
+    def tell_again(self) -> None:
+        self.name = replace(self.name, to_place=bool(self.name.addresses))
+        self.news.set()
+
+    def sent(self, addresses: tuple[str, ...]) -> int:
+        """What was sent to the peer; not asked where there is nothing to choose from."""
+        return self.resolver._sent(self.peer) if len(addresses) > 1 else 0
+
     async def _follow(self) -> None:
-        clock, sent = self.resolver._clock, self.resolver._sent
+        clock = self.resolver._clock
         while True:
             self.news.clear()
             if next_resolution(self.name, clock()) == 0:
                 await self._resolve()
-            elif stalled(self.name, sent(self.peer), clock()):
-                self.name = self.name.gave_no_session(clock(), sent(self.peer))
+            elif next_trial(self.name, clock()) is not None:
+                sent = self.sent(self.name.addresses)
+                if stalled(self.name, sent, clock()):
+                    self.name = self.name.gave_no_session(clock(), sent)
             await self._settle()
             now = clock()
             pause = next_resolution(self.name, now)
@@ -293,11 +309,8 @@ class _Follower:
                 )
             )
             return
-        changed = addresses != self.name.addresses
-        self.name = self.name.answered(addresses, resolver._clock(), resolver._sent(self.peer))
-        if changed:
-            log.info("%s is %s", endpoint.host, ", ".join(addresses))
-            resolver._publish(Resolved(time=time.time(), host=endpoint.host, peer=self.peer, addresses=addresses))
+        log.debug("%s is %s", endpoint.host, ", ".join(addresses))
+        self.name = self.name.answered(addresses, resolver._clock(), self.sent(addresses))
 
     async def _settle(self) -> None:
         """Make the device send to the chosen address, or to the first of the others that it accepts."""
@@ -309,9 +322,13 @@ class _Follower:
                 await self.resolver._place(self.peer, address)
             except OSError as error:  # such as EAFNOSUPPORT: no socket of this family
                 log.info("%s: %s is not usable: %s", self.name.endpoint.host, address, error)
-                self.name = self.name.gave_no_session(self.resolver._clock(), self.resolver._sent(self.peer))
+                self.name = self.name.gave_no_session(self.resolver._clock(), self.sent(self.name.addresses))
             else:
                 self.name = self.name.placed(address)
+                log.info("peer %s: %s is %s", self.peer, self.name.endpoint.host, address)
+                self.resolver._publish(
+                    Resolved(time=time.time(), peer=self.peer, host=self.name.endpoint.host, endpoint=address)
+                )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.resolver._ending.discard(task)

@@ -6,9 +6,13 @@ import time as clock
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from wgengine.keys import PublicKey
+
+if TYPE_CHECKING:
+    from wgengine._native import PeerState
+    from wgengine.config import Peer
 
 __all__ = ["EngineStatus", "PeerStatus", "State", "ago", "size"]
 
@@ -31,9 +35,25 @@ class PeerStatus:
     tx_bytes: int = 0
     persistent_keepalive: int = 0  # seconds; 0: off
 
+    @classmethod
+    def of(cls, state: PeerState, configured: Peer | None) -> PeerStatus:
+        """From what the device says, and what was configured."""
+        endpoint = configured.endpoint if configured is not None else None
+        return cls(
+            public_key=state.public_key,
+            has_preshared_key=state.preshared_key is not None and not state.preshared_key.is_zero(),
+            endpoint=state.endpoint,
+            endpoint_name=str(endpoint) if endpoint is not None and not endpoint.is_literal else None,
+            allowed_ips=tuple(state.allowed_ips),
+            last_handshake=state.last_handshake,
+            rx_bytes=state.rx_bytes,
+            tx_bytes=state.tx_bytes,
+            persistent_keepalive=state.persistent_keepalive,
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for `json.dumps`."""
-        return _plain(self)
+        return _plain_fields(self)
 
     def lines(self, now: float) -> Iterator[str]:
         """The peer's paragraph."""
@@ -76,7 +96,7 @@ class EngineStatus:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for `json.dumps`. No secret is among them."""
-        return _plain(self)
+        return _plain_fields(self)
 
     def render(self, now: float | None = None) -> str:
         """A text for people, laid out as `wg show` does; peers with the latest handshake come first."""
@@ -106,15 +126,20 @@ class EngineStatus:
             yield from peer.lines(now)
 
 
+def _plain_fields(status: PeerStatus | EngineStatus) -> dict[str, Any]:
+    return {f.name: _plain(getattr(status, f.name)) for f in fields(status)}
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, PeerStatus | EngineStatus):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, PublicKey):
-        return value.to_base64()
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Mapping):
-        return dict(value)
+    match value:
+        case PeerStatus() | EngineStatus():
+            return _plain_fields(value)
+        case PublicKey():
+            return value.to_base64()
+        case tuple():
+            return [_plain(item) for item in value]
+        case Mapping():
+            return dict(value)
     return value
 
 

@@ -1,0 +1,128 @@
+"""The interface on Linux, over netlink."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from ipaddress import ip_interface
+from typing import Any
+
+from wgengine.link import DEFAULT_MTU, BringUp, Holdings, Refusal, takes_others_along
+from wgengine.reconfig import MAIN_TABLE, AddAddress, AddRoute, LinkStep, RemoveAddress, RemoveRoute, SetMTU
+
+__all__ = ["LinuxLink"]
+
+AF_INET, AF_INET6 = 2, 10
+SCOPE_LINK = 253
+IFF_UP = 1
+
+# What the kernel says when a thing that shall go is gone: the aim is reached.
+_GONE = {errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT}
+
+
+class LinuxLink:
+    def __init__(self, name: str, ifindex: int) -> None:
+        self._name = name
+        self._ifindex = ifindex
+        self._held = Holdings()
+
+    def perform(self, steps: Sequence[LinkStep | BringUp]) -> tuple[Refusal, ...]:
+        from pyroute2 import IPRoute  # 0.1 s of import: only for who needs it
+
+        refusals: list[Refusal] = []
+        with IPRoute() as netlink:
+            for step in steps:
+                self._do(netlink, step, refusals)
+            if takes_others_along(steps):
+                for step in self._held.missing(*self._present(netlink)):
+                    self._do(netlink, step, refusals)
+        return tuple(refusals)
+
+    def _do(self, netlink: Any, step: LinkStep | BringUp, refusals: list[Refusal]) -> None:
+        try:
+            self._send(netlink, step)
+        except Exception as error:  # pyroute2's NetlinkError is no OSError, but has its errno as `code`
+            code = getattr(error, "code", None) or getattr(error, "errno", None)
+            if not isinstance(code, int):
+                raise
+            if not self._reached(netlink, step, code):
+                refusals.append(Refusal(step, OSError(code, _why(step, code))))
+                return
+        self._held.note(step)
+
+    def _send(self, netlink: Any, step: LinkStep | BringUp) -> None:
+        match step:
+            case AddAddress(address=address):
+                netlink.addr("add", index=self._ifindex, **_address(address))
+            case RemoveAddress(address=address):
+                netlink.addr("del", index=self._ifindex, **_address(address))
+            case SetMTU(new=mtu):
+                netlink.link("set", index=self._ifindex, mtu=mtu or DEFAULT_MTU)
+            case BringUp():
+                netlink.link("set", index=self._ifindex, state="up")
+            case AddRoute(prefix=prefix, table=table):
+                netlink.route("add", oif=self._ifindex, **_route(prefix, table))
+            case RemoveRoute(prefix=prefix, table=table):
+                netlink.route("del", oif=self._ifindex, **_route(prefix, table))
+
+    def _reached(self, netlink: Any, step: LinkStep | BringUp, code: int) -> bool:
+        """Whether the refusal means that there is nothing to do: an adopted interface may be set up already."""
+        if code not in _GONE | {errno.EEXIST, errno.EPERM}:
+            return False
+        match step:
+            case RemoveAddress() | RemoveRoute():
+                return code in _GONE
+            case AddAddress(address=address):
+                return address in self._present(netlink)[0]
+            case AddRoute(prefix=prefix, table=table):
+                return (prefix, table) in self._present(netlink)[1]
+        (link,) = netlink.get_links(self._ifindex)
+        return (
+            bool(link["flags"] & IFF_UP) if isinstance(step, BringUp) else link.get("mtu") == (step.new or DEFAULT_MTU)
+        )
+
+    def _present(self, netlink: Any) -> tuple[set[str], set[tuple[str, int | None]]]:
+        """The addresses and routes that the interface has now."""
+        addresses = set()
+        for message in netlink.get_addr(index=self._ifindex):
+            local = message.get("local") or message.get("address")  # IPv6 has no local one unless there is a far end
+            addresses.add(f"{local}/{message['prefixlen']}")
+        routes: set[tuple[str, int | None]] = set()
+        for family, anywhere in ((AF_INET, "0.0.0.0"), (AF_INET6, "::")):
+            for message in netlink.get_routes(family=family, oif=self._ifindex):
+                table = message.get("table")
+                key = f"{message.get('dst') or anywhere}/{message['dst_len']}"
+                routes.add((key, None if table == MAIN_TABLE else table))
+                if table == MAIN_TABLE:
+                    routes.add((key, MAIN_TABLE))
+        return addresses, routes
+
+
+def _address(text: str) -> dict[str, Any]:
+    interface = ip_interface(text)
+    return {
+        "address": str(interface.ip),
+        "prefixlen": interface.network.prefixlen,
+        "family": AF_INET if interface.version == 4 else AF_INET6,
+    }
+
+
+def _route(prefix: str, table: int | None) -> dict[str, Any]:
+    route: dict[str, Any] = {"dst": prefix, "table": table or MAIN_TABLE}
+    if ":" in prefix:
+        route["family"] = AF_INET6
+    else:
+        route["family"] = AF_INET
+        route["scope"] = SCOPE_LINK  # no gateway: everything there is on the link
+    return route
+
+
+def _why(step: LinkStep | BringUp, code: int) -> str:
+    """The system's words, and where they alone do not help, what does."""
+    text = os.strerror(code)
+    if isinstance(step, AddRoute) and code == errno.EEXIST:
+        return f"{text}: another route has this prefix; remove it, or set Table to a number or off"
+    if isinstance(step, AddAddress | AddRoute) and ":" in str(step) and code in {errno.EACCES, errno.EOPNOTSUPP}:
+        return f"{text}: IPv6 is disabled here (sysctl disable_ipv6)"
+    return text

@@ -169,6 +169,12 @@ impl<N: Noise> Peer<N> {
         true
     }
 
+    /// No handshake can be made; how many packets were waiting for it.
+    pub fn cancel_handshake(&mut self) -> usize {
+        self.handshake_asked = false;
+        self.staging.clear()
+    }
+
     // ---- data in -------------------------------------------------------------------------------------------------
 
     pub fn open(&mut self, now: Now, data: Data<'_>, out: &mut [u8]) -> Result<Opened, Drop> {

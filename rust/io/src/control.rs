@@ -1,0 +1,412 @@
+//! The control thread: handshakes, timers, and what waited for a session. A peer's Diffie-Hellman is done under that
+//! peer's lock only, so that a handshake delays no other peer's packets.
+
+use crate::clock;
+use crate::counters::Counters;
+use crate::device::Shared;
+use crate::link;
+use crate::table::PeerCell;
+use crate::udp::Family;
+use crate::wake::Wake;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::Duration;
+use wgengine_core::observe::drop::Drop;
+use wgengine_core::observe::event::Event;
+use wgengine_core::time::Tick;
+use wgengine_core::tunnel::deadlines::Deadlines;
+use wgengine_core::tunnel::peer::Peer;
+use wgengine_core::tunnel::timers::{Due, REKEY_TIMEOUT_JITTER};
+use wgengine_core::wire::wireguard::{padded, receiver, Message, DATA_OVERHEAD, INITIATION_LEN};
+use wgengine_noise::{read_initiation, Boring};
+
+/// Handshake messages that wait; beyond it they are dropped, so that a flood costs bounded memory.
+const MAX_HANDSHAKES: usize = 1024;
+
+/// A number nobody can guess.
+pub fn random_u32() -> u32 {
+    // The kernel's generator fails only before it is seeded, early at boot; then time is as good as anything.
+    getrandom::u32().unwrap_or_else(|_| clock::tick().0 as u32)
+}
+
+fn jitter() -> Duration {
+    Duration::from_nanos(u64::from(random_u32()) % REKEY_TIMEOUT_JITTER.as_nanos() as u64)
+}
+
+/// A handshake message, copied out of a data thread's block.
+struct Letter {
+    from: SocketAddr,
+    len: usize,
+    bytes: [u8; INITIATION_LEN],
+}
+
+/// What the data threads and callers want done. A peer is in a list at most once for each wish.
+#[derive(Default)]
+struct Tasks {
+    letters: VecDeque<Letter>,
+    shake: Vec<Arc<PeerCell>>,
+    staged: Vec<Arc<PeerCell>>,
+    arm: Vec<Arc<PeerCell>>,
+    single: Vec<(Arc<PeerCell>, SocketAddr)>,
+}
+
+/// Where work for the control thread is left.
+pub struct Inbox {
+    tasks: Mutex<Tasks>,
+    wake: Wake,
+}
+
+impl Inbox {
+    pub fn new() -> io::Result<Inbox> {
+        Ok(Inbox { tasks: Mutex::default(), wake: Wake::new()? })
+    }
+
+    fn leave(&self, what: impl FnOnce(&mut Tasks)) {
+        what(&mut self.tasks.lock());
+        self.wake.wake();
+    }
+
+    /// A handshake message came in.
+    pub fn handshake(&self, datagram: &[u8], from: SocketAddr, counters: &Counters) {
+        let mut tasks = self.tasks.lock();
+        if tasks.letters.len() >= MAX_HANDSHAKES || datagram.len() > INITIATION_LEN {
+            counters.drop(Drop::HandshakeQueueFull, 1);
+            return;
+        }
+        let mut bytes = [0; INITIATION_LEN];
+        bytes[..datagram.len()].copy_from_slice(datagram);
+        tasks.letters.push_back(Letter { from, len: datagram.len(), bytes });
+        drop(tasks);
+        self.wake.wake();
+    }
+
+    /// The peer wants a new session; [`Peer::ask_handshake`] has said so, once.
+    pub fn shake(&self, cell: Arc<PeerCell>) {
+        self.leave(|tasks| tasks.shake.push(cell));
+    }
+
+    /// There is a session now, and packets that waited for it.
+    pub fn staged(&self, cell: Arc<PeerCell>) {
+        self.leave(|tasks| tasks.staged.push(cell));
+    }
+
+    /// Something comes due earlier than known; [`PeerCell::arm`] has said so.
+    pub fn arm(&self, cell: Arc<PeerCell>) {
+        self.leave(|tasks| tasks.arm.push(cell));
+    }
+
+    /// The path to this address takes no batches.
+    pub fn single(&self, cell: Arc<PeerCell>, to: SocketAddr) {
+        self.leave(|tasks| {
+            if !tasks.single.iter().any(|(known, _)| Arc::ptr_eq(known, &cell)) {
+                tasks.single.push((cell, to));
+            }
+        });
+    }
+
+    pub fn wake(&self) {
+        self.wake.wake();
+    }
+}
+
+/// The control thread's own state.
+pub struct Control {
+    shared: Arc<Shared>,
+    deadlines: Deadlines,
+    watch: Option<link::Watch>,
+}
+
+impl Control {
+    pub fn new(shared: Arc<Shared>) -> Control {
+        let watch = link::Watch::new(&shared.tun);
+        Control { shared, deadlines: Deadlines::default(), watch }
+    }
+
+    fn counters(&self) -> &Counters {
+        self.shared.control_counters()
+    }
+
+    /// Work until the device ends.
+    pub fn run(mut self) -> io::Result<()> {
+        loop {
+            self.wait()?;
+            if self.shared.stopping.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            if let Some(watch) = &mut self.watch {
+                watch.look(&self.shared);
+            }
+            let tasks = core::mem::take(&mut *self.shared.inbox.tasks.lock());
+            for cell in tasks.arm {
+                self.rearm(&cell);
+            }
+            for (cell, to) in tasks.single {
+                self.path_too_small(&cell, to);
+            }
+            for letter in tasks.letters {
+                if let Err(why) = self.letter(&letter) {
+                    self.counters().drop(why, 1);
+                }
+            }
+            for cell in tasks.staged {
+                self.send_staged(&cell);
+            }
+            for cell in tasks.shake {
+                self.initiate(&cell);
+            }
+            while let Some(id) = self.deadlines.pop(clock::tick()) {
+                if let Some(cell) = self.shared.table.by_id(id) {
+                    self.due(&cell);
+                }
+            }
+        }
+    }
+
+    /// Sleep until something is left, the link changes, or a timer comes due.
+    fn wait(&self) -> io::Result<()> {
+        let timeout = self.deadlines.next().map_or(-1, |at| {
+            let left = Tick(at.0).since(clock::tick());
+            i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+        });
+        let watch = self.watch.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        let mut fds = [self.shared.inbox.wake.as_raw_fd(), watch]
+            .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+        // SAFETY: `fds` outlives the call and its length is given; negative descriptors are passed over.
+        if unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) } < 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+        if fds[0].revents != 0 {
+            self.shared.inbox.wake.clear();
+        }
+        Ok(())
+    }
+
+    fn rearm(&mut self, cell: &Arc<PeerCell>) {
+        cell.disarm();
+        let next = cell.peer.lock().timers.next();
+        cell.arm(next);
+        self.deadlines.set(cell.id, next);
+    }
+
+    fn send(&self, to: Option<SocketAddr>, datagram: &[u8]) -> Result<(), Drop> {
+        let to = to.ok_or(Drop::NoEndpoint)?;
+        let (_, sockets) = self.shared.sockets();
+        let socket = sockets.of(Family::of(&to), 0).ok_or(Drop::NoSocket)?;
+        socket.send(&to, datagram).map_err(|_| Drop::SendFailed)?;
+        let counters = self.counters();
+        counters.udp_tx_datagrams.add(1);
+        counters.udp_tx_bytes.add(datagram.len() as u64);
+        counters.udp_writes.add(1);
+        Ok(())
+    }
+
+    /// For what nobody waits for an answer of: a drop is counted.
+    fn send_or_count(&self, to: Option<SocketAddr>, datagram: &[u8]) {
+        if let Err(why) = self.send(to, datagram) {
+            self.counters().drop(why, 1);
+        }
+    }
+
+    // ---- handshakes ----------------------------------------------------------------------------------------------
+
+    fn letter(&mut self, letter: &Letter) -> Result<(), Drop> {
+        let bytes = &letter.bytes[..letter.len];
+        let keys = self.shared.keys().ok_or(Drop::NoPrivateKey)?;
+        let message = Message::parse(bytes)?;
+        match message {
+            Message::Initiation(message) => {
+                if !keys.admission.mac1_fits(bytes) {
+                    return Err(Drop::BadMac);
+                }
+                let sender = read_initiation(&keys.identity, message)?;
+                let cell = self.shared.table.by_key(&sender.key).ok_or(Drop::UnknownPeer)?;
+                let timestamp = sender.timestamp(&keys.identity)?;
+                let index = self.shared.table.new_index(&cell);
+                let now = clock::tick();
+                let mut peer = cell.peer.lock();
+                let answer = peer.respond(&keys.identity, message, timestamp, letter.from, now, index);
+                self.shared.table.release(&mut peer);
+                drop(peer);
+                let answer = answer.inspect_err(|_| self.shared.table.release_indices(&[index]))?;
+                self.counters().handshakes_answered.add(1);
+                self.rearm(&cell);
+                self.send(Some(letter.from), &answer)
+            }
+            Message::Response(response) => {
+                if !keys.admission.mac1_fits(bytes) {
+                    return Err(Drop::BadMac);
+                }
+                let cell = self.addressee(message)?;
+                let mut peer = cell.peer.lock();
+                if peer.attempt_index() != receiver(message).map(|index| index >> 8) {
+                    return Err(Drop::UnknownIndex);
+                }
+                let before = peer.endpoint;
+                peer.finish(response, letter.from, clock::now())?;
+                self.shared.table.release(&mut peer);
+                let waiting = !peer.staging.is_empty();
+                drop(peer);
+                self.counters().handshakes_completed.add(1);
+                self.shared.ring.push(Event::SessionUp { peer: cell.key, initiator: true });
+                if before != Some(letter.from) {
+                    self.shared.ring.push(Event::EndpointChanged { peer: cell.key, endpoint: letter.from });
+                }
+                // Either shows the other side that we have the session (whitepaper 6.5).
+                if waiting {
+                    self.send_staged(&cell);
+                } else {
+                    self.keepalive(&cell);
+                }
+                self.rearm(&cell);
+                Ok(())
+            }
+            Message::CookieReply(reply) => {
+                let cell = self.addressee(message)?;
+                let mut peer = cell.peer.lock();
+                if peer.attempt_index() != receiver(message).map(|index| index >> 8) {
+                    return Err(Drop::UnknownIndex);
+                }
+                peer.take_cookie(reply)
+            }
+            Message::Data(_) => Err(Drop::MalformedMessage),
+        }
+    }
+
+    fn addressee(&self, message: Message<'_>) -> Result<Arc<PeerCell>, Drop> {
+        receiver(message).and_then(|index| self.shared.table.by_index(index)).ok_or(Drop::UnknownIndex)
+    }
+
+    /// Send an initiation. Where none can go out, what waits for it would wait for nothing: it is dropped.
+    fn initiate(&mut self, cell: &Arc<PeerCell>) {
+        let keys = self.shared.keys().ok_or(Drop::NoPrivateKey);
+        let mut peer = cell.peer.lock();
+        if peer.is_removed() {
+            return;
+        }
+        let to = peer.endpoint.ok_or(Drop::NoEndpoint);
+        let message = keys.and_then(|keys| {
+            to?;
+            peer.initiate(&keys.identity, clock::tick(), jitter(), || self.shared.table.new_index(cell))
+        });
+        self.shared.table.release(&mut peer);
+        match message {
+            Ok(message) => {
+                drop(peer);
+                self.counters().handshakes_initiated.add(1);
+                self.send_or_count(to.ok(), &message);
+            }
+            Err(why) => {
+                let waiting = peer.cancel_handshake();
+                drop(peer);
+                self.counters().drop(why, waiting as u64);
+            }
+        }
+        self.rearm(cell);
+    }
+
+    // ---- what waited, and empty messages -------------------------------------------------------------------------
+
+    fn send_staged(&mut self, cell: &Arc<PeerCell>) {
+        let mtu = self.shared.mtu.load(Ordering::Relaxed) as usize;
+        let now = clock::tick();
+        let mut plain = Vec::new();
+        let mut wire = Vec::new();
+        let mut peer = cell.peer.lock();
+        let to = peer.endpoint;
+        let mut any = false;
+        while peer.can_send(now) {
+            let Some(packet) = peer.staging.pop() else { break };
+            plain.clear();
+            plain.extend_from_slice(&packet);
+            plain.resize(padded(packet.len(), mtu), 0);
+            wire.resize(plain.len() + DATA_OVERHEAD, 0);
+            match peer.seal(&plain, &mut wire) {
+                Ok(len) => self.send_or_count(to, &wire[..len]),
+                Err(why) => self.counters().drop(why, 1),
+            }
+            any = true;
+        }
+        if any {
+            peer.sent(now, true, jitter());
+        }
+        drop(peer);
+        self.rearm(cell);
+    }
+
+    /// An empty message; without a session, the handshake that comes first confirms the path as well.
+    fn keepalive(&mut self, cell: &Arc<PeerCell>) {
+        let now = clock::tick();
+        let mut peer = cell.peer.lock();
+        match peer.keepalive(now) {
+            Some(message) => {
+                let to = peer.endpoint;
+                let shake = peer.sent(now, false, Duration::ZERO);
+                drop(peer);
+                self.counters().keepalives_sent.add(1);
+                self.send_or_count(to, &message);
+                if shake {
+                    self.initiate(cell);
+                }
+            }
+            None => {
+                let shake = peer.endpoint.is_some() && peer.ask_handshake(now);
+                drop(peer);
+                if shake {
+                    self.initiate(cell);
+                }
+            }
+        }
+    }
+
+    // ---- timers --------------------------------------------------------------------------------------------------
+
+    fn due(&mut self, cell: &Arc<PeerCell>) {
+        loop {
+            let mut peer = cell.peer.lock();
+            let due = peer.poll(clock::tick());
+            self.shared.table.release(&mut peer);
+            match due {
+                None => break,
+                Some(due) => self.act(cell, peer, due),
+            }
+        }
+        self.rearm(cell);
+    }
+
+    fn act(&mut self, cell: &Arc<PeerCell>, mut peer: parking_lot::MutexGuard<'_, Peer<Boring>>, due: Due) {
+        match due {
+            Due::Initiate => {
+                drop(peer);
+                self.initiate(cell);
+            }
+            Due::Keepalive => {
+                drop(peer);
+                self.keepalive(cell);
+            }
+            Due::GiveUp => {
+                let waiting = peer.staging.clear();
+                drop(peer);
+                self.counters().drop(Drop::HandshakeTimeout, waiting as u64);
+                self.shared.ring.push(Event::HandshakeFailed { peer: cell.key });
+            }
+            Due::Forget => {}
+        }
+    }
+
+    fn path_too_small(&self, cell: &Arc<PeerCell>, to: SocketAddr) {
+        let mut peer = cell.peer.lock();
+        if peer.endpoint == Some(to) && !peer.single_datagrams {
+            peer.single_datagrams = true;
+            drop(peer);
+            self.shared.ring.push(Event::PathTooSmall { peer: cell.key, endpoint: to });
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Linux: /dev/net/tun with a virtio header, so that one read or write carries up to 64 KiB (dataplane.md 2.2).
+
+use super::{Tun, DEFAULT_MTU};
+use crate::offloads::Offloads;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::Ordering::Relaxed;
+
+const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
+const TUNSETOFFLOAD: libc::c_ulong = 0x4004_54d0;
+const TUNSETVNETHDRSZ: libc::c_ulong = 0x4004_54d8;
+
+const F_CSUM: libc::c_uint = 0x01;
+const F_TSO4: libc::c_uint = 0x02;
+const F_TSO6: libc::c_uint = 0x04;
+const F_USO4: libc::c_uint = 0x20;
+const F_USO6: libc::c_uint = 0x40;
+
+const VNET_HEADER_LEN: libc::c_int = 10;
+
+fn request(name: &str) -> io::Result<libc::ifreq> {
+    // SAFETY: all zero is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { core::mem::zeroed() };
+    if name.len() >= request.ifr_name.len() || name.contains(['\0', '/']) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    Ok(request)
+}
+
+fn name_of(request: &libc::ifreq) -> String {
+    // SAFETY: the kernel ends the name with a zero byte within the array, which was zero before.
+    unsafe { CStr::from_ptr(request.ifr_name.as_ptr()) }.to_string_lossy().into_owned()
+}
+
+fn ioctl<T>(fd: RawFd, what: libc::c_ulong, argument: *mut T) -> io::Result<()> {
+    // SAFETY: each caller passes the argument type that `what` asks for, alive over the call.
+    if unsafe { libc::ioctl(fd, what as _, argument) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn open() -> io::Result<OwnedFd> {
+    // SAFETY: a constant path; the result is checked before it is owned.
+    let fd = unsafe { libc::open(c"/dev/net/tun".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC | libc::O_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just opened.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A new TUN of `queues` queues, MTU 1420.
+pub fn create(name: &str, queues: usize, offloads: &Offloads) -> io::Result<Tun> {
+    let mut flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    if queues > 1 {
+        flags |= libc::IFF_MULTI_QUEUE;
+    }
+    let mut name = if name.is_empty() { "wg%d".to_owned() } else { name.to_owned() };
+    let mut fds = Vec::with_capacity(queues);
+    for _ in 0..queues {
+        let fd = open()?;
+        let mut wanted = request(&name)?;
+        wanted.ifr_ifru.ifru_flags = flags as libc::c_short;
+        ioctl(fd.as_raw_fd(), TUNSETIFF, &mut wanted)?;
+        name = name_of(&wanted);
+        header_size(fd.as_raw_fd())?;
+        probe(fd.as_raw_fd(), offloads);
+        fds.push(fd);
+    }
+    let ifindex = index_of(&name)?;
+    set_mtu(&name, DEFAULT_MTU)?;
+    Ok(Tun::new(name, ifindex, fds))
+}
+
+/// A TUN that somebody else made; it must carry the virtio header, or be given as a socket pair's end.
+pub fn adopt(fd: BorrowedFd<'_>, offloads: &Offloads) -> io::Result<Tun> {
+    let fd = fd.try_clone_to_owned()?;
+    let mut known = request("")?;
+    if let Err(error) = ioctl(fd.as_raw_fd(), TUNGETIFF, &mut known) {
+        return if error.raw_os_error() == Some(libc::ENOTTY) {
+            nonblocking(&fd)?;
+            Ok(Tun::new("memory".into(), 0, vec![fd]))
+        } else {
+            Err(error)
+        };
+    }
+    // SAFETY: TUNGETIFF fills the flags.
+    let flags = libc::c_int::from(unsafe { known.ifr_ifru.ifru_flags });
+    if flags & libc::IFF_VNET_HDR == 0 || flags & libc::IFF_NO_PI == 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the TUN was opened without IFF_VNET_HDR and IFF_NO_PI"));
+    }
+    nonblocking(&fd)?;
+    header_size(fd.as_raw_fd())?;
+    probe(fd.as_raw_fd(), offloads);
+    let name = name_of(&known);
+    // The interface may live in another network namespace; then nothing of it can be watched here.
+    let ifindex = index_of(&name).unwrap_or(0);
+    Ok(Tun::new(name, ifindex, vec![fd]))
+}
+
+fn nonblocking(fd: &OwnedFd) -> io::Result<()> {
+    // SAFETY: fcntl with integers only.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    // SAFETY: as above.
+    if flags < 0 || unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn header_size(fd: RawFd) -> io::Result<()> {
+    let mut size = VNET_HEADER_LEN;
+    ioctl(fd, TUNSETVNETHDRSZ, &mut size)
+}
+
+/// Take what the kernel grants: USO is of Linux 6.2, and is granted only beside TSO.
+fn probe(fd: RawFd, offloads: &Offloads) {
+    let tso = F_CSUM | F_TSO4 | F_TSO6;
+    if Offloads::on(&offloads.tun_uso) && offload(fd, tso | F_USO4 | F_USO6).is_err() {
+        offloads.tun_uso.store(false, Relaxed);
+    }
+    if Offloads::on(&offloads.tun_tso) && !Offloads::on(&offloads.tun_uso) && offload(fd, tso).is_err() {
+        offloads.tun_tso.store(false, Relaxed);
+    }
+    if !Offloads::on(&offloads.tun_tso) {
+        offloads.tun_uso.store(false, Relaxed);
+        // Single packets with full checksums: every kernel grants that.
+        let _ = offload(fd, 0);
+    }
+}
+
+fn offload(fd: RawFd, flags: libc::c_uint) -> io::Result<()> {
+    // SAFETY: TUNSETOFFLOAD takes its flags by value.
+    if unsafe { libc::ioctl(fd, TUNSETOFFLOAD as _, libc::c_ulong::from(flags)) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Make the kernel hand us what `offloads` says from now on.
+pub fn set_offload(tun: &Tun, offloads: &Offloads) -> io::Result<()> {
+    let mut flags = 0;
+    if Offloads::on(&offloads.tun_tso) {
+        flags |= F_CSUM | F_TSO4 | F_TSO6;
+        if Offloads::on(&offloads.tun_uso) {
+            flags |= F_USO4 | F_USO6;
+        }
+    }
+    if tun.ifindex == 0 {
+        return Ok(());
+    }
+    (0..tun.queues()).try_for_each(|queue| offload(tun.fd(queue), flags))
+}
+
+/// Any datagram socket can ask about interfaces; IPv4 or IPv6, whichever the kernel has.
+fn asker() -> io::Result<OwnedFd> {
+    for family in [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX] {
+        // SAFETY: no pointers; the result is checked before it is owned.
+        let fd = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+        if fd >= 0 {
+            // SAFETY: just made.
+            return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+        }
+    }
+    Err(io::Error::last_os_error())
+}
+
+fn index_of(name: &str) -> io::Result<u32> {
+    let mut wanted = request(name)?;
+    ioctl(asker()?.as_raw_fd(), libc::SIOCGIFINDEX, &mut wanted)?;
+    // SAFETY: SIOCGIFINDEX fills the index.
+    Ok(unsafe { wanted.ifr_ifru.ifru_ifindex } as u32)
+}
+
+pub fn set_mtu(name: &str, mtu: u32) -> io::Result<()> {
+    let mut wanted = request(name)?;
+    wanted.ifr_ifru.ifru_mtu = i32::try_from(mtu).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    ioctl(asker()?.as_raw_fd(), libc::SIOCSIFMTU, &mut wanted)
+}
+
+/// (is it up, its MTU)
+pub fn link_flags_and_mtu(name: &str) -> io::Result<(bool, u32)> {
+    let asker = asker()?;
+    let mut wanted = request(name)?;
+    ioctl(asker.as_raw_fd(), libc::SIOCGIFFLAGS, &mut wanted)?;
+    // SAFETY: SIOCGIFFLAGS fills the flags.
+    let up = libc::c_int::from(unsafe { wanted.ifr_ifru.ifru_flags }) & libc::IFF_UP != 0;
+    let mut wanted = request(name)?;
+    ioctl(asker.as_raw_fd(), libc::SIOCGIFMTU, &mut wanted)?;
+    // SAFETY: SIOCGIFMTU fills the MTU.
+    Ok((up, unsafe { wanted.ifr_ifru.ifru_mtu } as u32))
+}

@@ -1,0 +1,177 @@
+//! Sends batches: sealed datagrams that lie back to back, cut by the kernel (UDP_SEGMENT), in one call for all batches.
+
+use super::address::Raw;
+use super::{Family, Sockets, UDP_SEGMENT};
+use crate::table::PeerCell;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+/// What the kernel takes in one batch on all versions (dataplane.md 3.3).
+const MAX_SEGMENTS: usize = 64;
+const MAX_BYTES: usize = 65_507;
+/// Room for one full batch and what begins the next.
+const CAPACITY: usize = 2 * 65_536;
+const MAX_BATCHES: usize = 64;
+
+/// Datagrams of one size to one address; the last one may be shorter.
+struct Batch {
+    peer: Arc<PeerCell>,
+    to: SocketAddr,
+    start: usize,
+    len: usize,
+    size: usize,
+    count: usize,
+    /// No more may follow: a shorter one has ended it, or the path wants single datagrams.
+    closed: bool,
+}
+
+/// Sealed datagrams on their way out.
+pub struct Outbox {
+    memory: Box<[u8]>,
+    used: usize,
+    batches: Vec<Batch>,
+}
+
+/// A batch that could not be sent as it was.
+pub struct Failure {
+    pub peer: Arc<PeerCell>,
+    pub to: SocketAddr,
+    pub datagrams: usize,
+    pub error: io::Error,
+}
+
+/// What a flush did.
+#[derive(Default)]
+pub struct Sent {
+    pub datagrams: u64,
+    pub bytes: u64,
+    pub writes: u64,
+}
+
+impl Default for Outbox {
+    fn default() -> Outbox {
+        Outbox { memory: vec![0; CAPACITY].into_boxed_slice(), used: 0, batches: Vec::with_capacity(MAX_BATCHES) }
+    }
+}
+
+impl Outbox {
+    /// Room for a datagram of `len` bytes; `None`: flush first.
+    pub fn room(&mut self, len: usize) -> Option<&mut [u8]> {
+        if self.batches.len() >= MAX_BATCHES {
+            return None;
+        }
+        self.memory.get_mut(self.used..self.used + len)
+    }
+
+    /// The room given last holds a datagram of `len` bytes to `to`. `join`: it may share a send with its neighbours.
+    pub fn push(&mut self, peer: &Arc<PeerCell>, to: SocketAddr, len: usize, join: bool) {
+        let start = self.used;
+        self.used += len;
+        if let Some(last) = self.batches.last_mut() {
+            let fits = len <= last.size && last.count < MAX_SEGMENTS && last.len + len <= MAX_BYTES;
+            if join && fits && !last.closed && last.to == to {
+                last.len += len;
+                last.count += 1;
+                last.closed = len < last.size;
+                return;
+            }
+        }
+        self.batches.push(Batch { peer: peer.clone(), to, start, len, size: len, count: 1, closed: !join });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Is there a full send's worth?
+    pub fn full(&self) -> bool {
+        self.used >= MAX_BYTES - 2048 || self.batches.len() >= MAX_BATCHES
+    }
+
+    /// Send all; `failed` is told of what the kernel refused, and says whether to try once more as single datagrams.
+    pub fn flush(&mut self, sockets: &Sockets, shard: usize, mut failed: impl FnMut(Failure) -> bool) -> Sent {
+        let mut sent = Sent::default();
+        let mut at = 0;
+        while at < self.batches.len() {
+            let family = Family::of(&self.batches[at].to);
+            let run = self.batches[at..].iter().take_while(|batch| Family::of(&batch.to) == family).count();
+            let outcome = match sockets.of(family, shard) {
+                Some(socket) => send_batches(socket.as_raw_fd(), &self.memory, &self.batches[at..at + run]),
+                None => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
+            };
+            match outcome {
+                Ok(done) => {
+                    for batch in &self.batches[at..at + done] {
+                        sent.datagrams += batch.count as u64;
+                        sent.bytes += batch.len as u64;
+                    }
+                    sent.writes += 1;
+                    at += done;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let batch = &self.batches[at];
+                    let (peer, to, datagrams) = (batch.peer.clone(), batch.to, batch.count);
+                    let again = failed(Failure { peer, to, datagrams, error });
+                    if again {
+                        if let Some(socket) = sockets.of(family, shard) {
+                            for datagram in self.memory[batch.start..batch.start + batch.len].chunks(batch.size) {
+                                if socket.send(&to, datagram).is_ok() {
+                                    sent.datagrams += 1;
+                                    sent.bytes += datagram.len() as u64;
+                                    sent.writes += 1;
+                                }
+                            }
+                        }
+                    }
+                    at += 1;
+                }
+            }
+        }
+        self.batches.clear();
+        self.used = 0;
+        sent
+    }
+}
+
+/// Room for one control message with a u16.
+type Control = [u64; 4];
+
+/// One call for batches of one family; how many the kernel took.
+fn send_batches(fd: RawFd, memory: &[u8], batches: &[Batch]) -> io::Result<usize> {
+    let mut names = [Raw::default(); MAX_BATCHES];
+    let mut parts = [libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 }; MAX_BATCHES];
+    let mut controls: [Control; MAX_BATCHES] = [[0; 4]; MAX_BATCHES];
+    // SAFETY: all zero is a valid mmsghdr.
+    let mut messages: [libc::mmsghdr; MAX_BATCHES] = unsafe { core::mem::zeroed() };
+    for (n, batch) in batches.iter().enumerate() {
+        let (name, name_len) = Raw::from_address(&batch.to);
+        names[n] = name;
+        let bytes = &memory[batch.start..batch.start + batch.len];
+        // The kernel only reads what a send's iovec points to.
+        parts[n] = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let header = &mut messages[n].msg_hdr;
+        header.msg_name = names[n].as_mut_ptr().cast();
+        header.msg_namelen = name_len;
+        header.msg_iov = &mut parts[n];
+        header.msg_iovlen = 1;
+        if batch.count > 1 {
+            header.msg_control = controls[n].as_mut_ptr().cast();
+            // SAFETY: CMSG_SPACE is arithmetic; a Control is larger than the space of a u16.
+            header.msg_controllen = unsafe { libc::CMSG_SPACE(size_of::<u16>() as u32) } as _;
+            // SAFETY: the header has room for one control message, checked above.
+            unsafe {
+                let control = libc::CMSG_FIRSTHDR(header);
+                (*control).cmsg_level = libc::SOL_UDP;
+                (*control).cmsg_type = UDP_SEGMENT;
+                (*control).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as u32) as _;
+                libc::CMSG_DATA(control).cast::<u16>().write_unaligned(batch.size as u16);
+            }
+        }
+    }
+    // SAFETY: every message points to memory that outlives the call, with its true length.
+    let n = unsafe { libc::sendmmsg(fd, messages.as_mut_ptr(), batches.len() as _, libc::MSG_NOSIGNAL as _) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}

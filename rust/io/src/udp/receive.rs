@@ -1,0 +1,104 @@
+//! Receives blocks: each one datagram, or a run of datagrams of one size that the kernel has joined (UDP_GRO).
+
+use super::address::Raw;
+use super::{Socket, UDP_GRO};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+
+/// Blocks a call. Most hold one datagram where the network does not join them, and 64 KiB where it does.
+const BLOCKS: usize = 32;
+const BLOCK_LEN: usize = 65_536;
+const CONTROL_LEN: usize = 64;
+
+/// Room for what one receive call brings.
+pub struct Receiver {
+    /// One mapping, touched only as far as datagrams reach.
+    memory: Box<[u8]>,
+    from: Box<[Raw; BLOCKS]>,
+    control: Box<[[u64; CONTROL_LEN / 8]; BLOCKS]>,
+    lengths: [(usize, usize); BLOCKS],
+    received: usize,
+}
+
+/// Datagrams of one size from one sender; the last one may be shorter.
+pub struct Block<'a> {
+    pub from: SocketAddr,
+    pub bytes: &'a [u8],
+    pub size: usize,
+}
+
+impl Default for Receiver {
+    fn default() -> Receiver {
+        Receiver {
+            memory: vec![0; BLOCKS * BLOCK_LEN].into_boxed_slice(),
+            from: Box::new([Raw::default(); BLOCKS]),
+            control: Box::new([[0; CONTROL_LEN / 8]; BLOCKS]),
+            lengths: [(0, 0); BLOCKS],
+            received: 0,
+        }
+    }
+}
+
+impl Receiver {
+    /// Take what waits, without waiting; how many blocks.
+    pub fn receive(&mut self, socket: &Socket) -> io::Result<usize> {
+        self.received = 0;
+        let mut parts: [libc::iovec; BLOCKS] = core::array::from_fn(|n| libc::iovec {
+            iov_base: self.memory[n * BLOCK_LEN..].as_mut_ptr().cast(),
+            iov_len: BLOCK_LEN,
+        });
+        // SAFETY: all zero is a valid mmsghdr.
+        let mut messages: [libc::mmsghdr; BLOCKS] = unsafe { core::mem::zeroed() };
+        for (n, message) in messages.iter_mut().enumerate() {
+            message.msg_hdr.msg_name = self.from[n].as_mut_ptr().cast();
+            message.msg_hdr.msg_namelen = Raw::CAPACITY;
+            message.msg_hdr.msg_iov = &mut parts[n];
+            message.msg_hdr.msg_iovlen = 1;
+            message.msg_hdr.msg_control = self.control[n].as_mut_ptr().cast();
+            message.msg_hdr.msg_controllen = CONTROL_LEN as _;
+        }
+        let (fd, at) = (socket.as_raw_fd(), messages.as_mut_ptr());
+        // SAFETY: every message points into memory of ours that outlives the call, with its true length.
+        let got = unsafe { libc::recvmmsg(fd, at, BLOCKS as _, libc::MSG_DONTWAIT as _, core::ptr::null_mut()) };
+        let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+        for (n, message) in messages[..got].iter().enumerate() {
+            let len = message.msg_len as usize;
+            let size = segment_size(&message.msg_hdr).unwrap_or(len);
+            let cut = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            self.lengths[n] = if cut { (0, 0) } else { (len, size) };
+        }
+        self.received = got;
+        Ok(got)
+    }
+
+    /// The blocks of the last call.
+    pub fn blocks(&self) -> impl Iterator<Item = Block<'_>> {
+        (0..self.received).filter_map(|n| {
+            let (len, size) = self.lengths[n];
+            let bytes = &self.memory[n * BLOCK_LEN..n * BLOCK_LEN + len];
+            Some(Block { from: self.from[n].address()?, bytes, size: size.max(1) })
+        })
+    }
+
+    /// Did the last call fill every block, so that more may wait?
+    pub fn full(&self) -> bool {
+        self.received == BLOCKS
+    }
+}
+
+/// The size that the kernel joined datagrams by.
+fn segment_size(header: &libc::msghdr) -> Option<usize> {
+    // SAFETY: the kernel wrote `msg_controllen` bytes of control messages, which CMSG_* walk.
+    unsafe {
+        let mut control = libc::CMSG_FIRSTHDR(header);
+        while !control.is_null() {
+            if (*control).cmsg_level == libc::SOL_UDP && (*control).cmsg_type == UDP_GRO {
+                let size = libc::CMSG_DATA(control).cast::<libc::c_int>().read_unaligned();
+                return usize::try_from(size).ok().filter(|size| *size > 0);
+            }
+            control = libc::CMSG_NXTHDR(header, control);
+        }
+    }
+    None
+}

@@ -1,0 +1,53 @@
+//! The one place where an error becomes a Python exception. The classes are Python's own (`wgengine.errors`).
+
+use pyo3::exceptions::PyOSError;
+use pyo3::PyErr;
+use std::io;
+
+pyo3::import_exception!(wgengine.errors, ConfigError);
+pyo3::import_exception!(wgengine.errors, StateError);
+pyo3::import_exception!(wgengine.errors, ClosedError);
+pyo3::import_exception!(wgengine.errors, PrivilegeError);
+
+/// What would help where a TUN may not be made.
+const PRIVILEGE: &str = "no permission to make a TUN device. In a container add `--cap-add NET_ADMIN --device /dev/net/tun`; \
+     as an ordinary user run in a namespace of your own: `unshare -Urn`";
+
+/// Keeps errno; `doing` says what was tried.
+pub fn os(error: &io::Error, doing: &str) -> PyErr {
+    match error.raw_os_error() {
+        Some(errno) => {
+            let text = format!("{doing}: {error}");
+            let text = text.split(" (os error").next().unwrap_or(doing).to_owned();
+            // OSError picks the subclass by errno (PermissionError, FileNotFoundError, ...).
+            PyOSError::new_err((errno, text))
+        }
+        None => ConfigError::new_err(format!("{doing}: {error}")),
+    }
+}
+
+/// An error of making or adopting a TUN.
+pub fn tun(error: &io::Error, name: &str) -> PyErr {
+    match error.raw_os_error() {
+        Some(libc_errno::EPERM | libc_errno::EACCES) => PrivilegeError::new_err(PRIVILEGE),
+        Some(libc_errno::ENOENT | libc_errno::ENODEV | libc_errno::ENXIO) => {
+            PrivilegeError::new_err(format!("/dev/net/tun is missing or useless here: {PRIVILEGE}"))
+        }
+        Some(libc_errno::EBUSY) => os(error, &format!("interface {name} is in use by another program")),
+        _ => os(error, &format!("interface {name}")),
+    }
+}
+
+/// The numbers that Linux and macOS share.
+mod libc_errno {
+    pub const EPERM: i32 = 1;
+    pub const ENOENT: i32 = 2;
+    pub const ENXIO: i32 = 6;
+    pub const EACCES: i32 = 13;
+    pub const EBUSY: i32 = 16;
+    pub const ENODEV: i32 = 19;
+}
+
+pub fn closed() -> PyErr {
+    ClosedError::new_err("the device is closed")
+}

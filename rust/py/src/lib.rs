@@ -1,0 +1,27 @@
+//! `wgengine._native`: conversions and errors between Python and the Rust crates, no logic.
+//!
+//! No Python object is held by a data thread; every call that can block lets other Python threads run.
+
+mod device;
+mod error;
+mod keys;
+mod plan;
+mod state;
+
+/// The engine's native half. Private: import `wgengine` instead.
+#[pyo3::pymodule(gil_used = false)]
+mod _native {
+    #[pymodule_export]
+    use super::device::Device;
+    #[pymodule_export]
+    use super::keys::{PresharedKey, PrivateKey, PublicKey};
+    #[pymodule_export]
+    use super::plan::{PeerPlan, Plan};
+    #[pymodule_export]
+    use super::state::{DeviceState, PeerState};
+
+    /// The version of the native module, equal to the package's.
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const version: &str = env!("CARGO_PKG_VERSION");
+}

@@ -165,6 +165,21 @@ def test_socket_left_behind_is_not_running(directory: Path) -> None:
     assert main.main(["status"]) == 4
 
 
+def test_one_that_answers_nonsense_hides_no_other(
+    served: list[bytes], directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(directory / "wg1.sock"))
+        mute.listen()
+        closer = threading.Thread(target=lambda: mute.accept()[0].close())
+        closer.start()
+        assert main.main(["status"]) == 1
+        closer.join()
+    captured = capsys.readouterr()
+    assert "interface: wg0" in captured.out
+    assert captured.err.startswith("wgengine: wg1 ")
+
+
 def test_plain_status_loads_no_rich(directory: Path) -> None:
     code = (
         f"import sys; from wgengine.cli import uapi; uapi.DIRECTORY = {str(directory)!r}; "

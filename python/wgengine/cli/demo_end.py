@@ -13,13 +13,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from wgengine import netns
+from wgengine import Config, Engine, Peer, PrivateKey, SessionUp, netns
 from wgengine.cli import outcome
 from wgengine.cli.demo_traffic import KernelTraffic, MemoryTraffic, Note, Traffic
-from wgengine.config import Config, Peer
-from wgengine.engine import Engine
-from wgengine.events import SessionUp
-from wgengine.keys import PrivateKey
+from wgengine.engine import Mode
 
 _OUTER = "wgdemo-wire"
 _TUNNEL = "wgdemo"
@@ -54,7 +51,7 @@ class End:
                     await netlink.addr("add", index=index, address=address, prefixlen=24)
                 await netlink.link("set", index=index, state="up")
 
-    async def start(self, mode: str, inside: str, listen_port: int) -> dict[str, Any]:
+    async def start(self, mode: Mode, inside: str, listen_port: int) -> dict[str, Any]:
         """Starts the engine without a peer; answers with its public key and its port."""
         self._config = Config(private_key=self._key, listen_port=listen_port, addresses=[f"{inside}/24"], mtu=_MTU)
         name = _TUNNEL if mode == "tun" else None
@@ -63,7 +60,7 @@ class End:
         status = await self._engine.status()
         return {"public_key": self._key.public_key.to_base64(), "listen_port": status.listen_port}
 
-    async def connect(self, mode: str, inside: str, other: str, peer: str, endpoint: str) -> None:
+    async def connect(self, mode: Mode, inside: str, other: str, peer: str, endpoint: str) -> None:
         """Tells the engine about its peer and opens what the traffic needs."""
         engine = self._running()
         known = Peer(public_key=peer, endpoint=endpoint, allowed_ips=[f"{other}/32"])

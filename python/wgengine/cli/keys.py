@@ -10,6 +10,8 @@ import click
 from wgengine.cli import outcome
 from wgengine.keys import PresharedKey, PrivateKey
 
+_ENOUGH = 4096  # bytes of input; a key has 44, and what is longer is none
+
 _as_json = click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 
 
@@ -34,12 +36,11 @@ def pubkey(as_json: bool) -> None:
     """Read a private key in base64 from standard input and write its public key."""
     if sys.stdin.isatty():
         click.echo("paste the private key (base64), then press Enter:", err=True)
-        text = sys.stdin.readline()
-    else:
-        text = sys.stdin.read()
-    if not text.strip():
+    given = sys.stdin.buffer.readline() if sys.stdin.isatty() else sys.stdin.buffer.read(_ENOUGH)
+    text = given.decode("ascii", "replace").strip()
+    if not text:
         raise outcome.UsageError("nothing on standard input; try `wgengine genkey | wgengine pubkey`")
-    public = PrivateKey.from_base64(text.strip()).public_key.to_base64()
+    public = PrivateKey.from_base64(text).public_key.to_base64()
     click.echo(json.dumps({"public_key": public}) if as_json else public)
 
 

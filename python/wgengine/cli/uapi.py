@@ -6,7 +6,7 @@ import socket
 import time
 from typing import Any, Final
 
-from wgengine.cli.outcome import NotRunningError
+from wgengine.cli.outcome import NotRunningError, describe
 from wgengine.errors import ConfigError, PrivilegeError, quoted
 from wgengine.keys import PrivateKey, PublicKey
 from wgengine.status import EngineStatus, PeerStatus
@@ -54,18 +54,20 @@ def _exchange(interface: str, request: str) -> str:
             ) from None
         except PermissionError:
             raise PrivilegeError(f"{path} is closed to this user; run this as root (sudo)") from None
-        connection.sendall(request.encode())
-        return _until_blank_line(connection, interface)
+        try:
+            connection.sendall(request.encode())
+            return _until_blank_line(connection)
+        except TimeoutError:
+            raise ConnectionError(f"{interface} did not answer within {_PATIENCE:.0f} s") from None
+        except OSError as error:
+            raise ConnectionError(f"{interface} broke off: {describe(error)}") from None
 
 
-def _until_blank_line(connection: socket.socket, interface: str) -> str:
+def _until_blank_line(connection: socket.socket) -> str:
     chunks: list[bytes] = []
     tail = b""
     while not tail.endswith(b"\n\n"):
-        try:
-            chunk = connection.recv(1 << 16)
-        except TimeoutError:
-            raise ConnectionError(f"{interface} did not answer within {_PATIENCE:.0f} s") from None
+        chunk = connection.recv(1 << 16)
         if not chunk:
             break
         chunks.append(chunk)

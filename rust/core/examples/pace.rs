@@ -90,8 +90,7 @@ fn segment() {
 
 fn coalesce() {
     const TURNS: usize = 2000;
-    let stream: Vec<Vec<u8>> =
-        (0..SEGMENTS).map(|i| packet(i as u16, (i * PAYLOAD) as u32, PAYLOAD)).collect();
+    let stream: Vec<Vec<u8>> = (0..SEGMENTS).map(|i| packet(i as u16, (i * PAYLOAD) as u32, PAYLOAD)).collect();
     let mixed: Vec<Vec<u8>> = (0..SEGMENTS).map(|i| packet(i as u16, i as u32, PAYLOAD)).collect();
     pace("copy of 45 packets (in the next figures)", TURNS * SEGMENTS, || {
         let mut block = vec![0; 65_536];
@@ -158,8 +157,7 @@ fn lookup() {
     ] {
         black_box(count);
         let mask = u32::MAX >> (32 - bits);
-        let addrs: Vec<IpAddr> =
-            (0..4096).map(|_| IpAddr::V4(Ipv4Addr::from(start | random() & mask))).collect();
+        let addrs: Vec<IpAddr> = (0..4096).map(|_| IpAddr::V4(Ipv4Addr::from(start | random() & mask))).collect();
         pace(name, TURNS, || {
             for turn in 0..TURNS {
                 black_box(table.lookup(addrs[turn & 4095]));

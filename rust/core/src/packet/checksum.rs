@@ -16,11 +16,7 @@ impl Sum {
     /// The pseudo-header of RFC 793 and RFC 8200, 8.1: `addresses` are both addresses as they lie in the IP header,
     /// `length` is that of the transport header and its payload.
     pub fn pseudo_header(addresses: &[u8], protocol: u8, length: usize) -> Sum {
-        Sum::new()
-            .add(addresses)
-            .word(u16::from(protocol))
-            .word((length >> 16) as u16)
-            .word(length as u16)
+        Sum::new().add(addresses).word(u16::from(protocol)).word((length >> 16) as u16).word(length as u16)
     }
 
     /// Adds `bytes`; an odd last byte counts as if a zero followed, so only the last part may be of odd length.
@@ -118,11 +114,7 @@ mod tests {
     fn all_ones_of_every_length_fold_right() {
         let bytes = [0xffu8; 70_000];
         for length in (0..200).chain([65_534, 65_535, 70_000]) {
-            assert_eq!(
-                Sum::new().add(&bytes[..length]).partial(),
-                slow(&bytes[..length]).to_be_bytes(),
-                "{length}"
-            );
+            assert_eq!(Sum::new().add(&bytes[..length]).partial(), slow(&bytes[..length]).to_be_bytes(), "{length}");
         }
     }
 
@@ -137,16 +129,10 @@ mod tests {
     fn pseudo_headers_are_those_of_the_standards() {
         let v4 = [192, 0, 2, 1, 198, 51, 100, 7];
         let written = [192, 0, 2, 1, 198, 51, 100, 7, 0, 6, 0x05, 0xdc];
-        assert_eq!(
-            Sum::pseudo_header(&v4, 6, 1500).partial(),
-            slow(&written).to_be_bytes()
-        );
+        assert_eq!(Sum::pseudo_header(&v4, 6, 1500).partial(), slow(&written).to_be_bytes());
         let v6: Vec<u8> = (1..=32).collect();
         let written = [v6.clone(), vec![0, 1, 0x11, 0x70, 0, 0, 0, 17]].concat();
-        assert_eq!(
-            Sum::pseudo_header(&v6, 17, 70_000).partial(),
-            slow(&written).to_be_bytes()
-        );
+        assert_eq!(Sum::pseudo_header(&v6, 17, 70_000).partial(), slow(&written).to_be_bytes());
     }
 
     proptest! {

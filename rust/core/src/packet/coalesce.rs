@@ -96,9 +96,7 @@ impl Coalescer {
     pub fn set_offloads(&mut self, tso: bool, uso: bool) {
         (self.tso, self.uso) = (tso, uso);
         if let Some(run) = &mut self.run {
-            run.closed |= !run
-                .shape
-                .is_some_and(|shape| if shape.tcp { tso } else { uso });
+            run.closed |= !run.shape.is_some_and(|shape| if shape.tcp { tso } else { uso });
         }
     }
 
@@ -126,21 +124,12 @@ impl Coalescer {
         self.taken = None;
         let (at, overlap) = match &self.run {
             None => (vnet::LEN, 0),
-            Some(Run {
-                shape: Some(shape),
-                closed: false,
-                end,
-                ..
-            }) => (end - shape.header, shape.header),
+            Some(Run { shape: Some(shape), closed: false, end, .. }) => (end - shape.header, shape.header),
             Some(run) => (run.end, 0),
         };
         let end = at.checked_add(max).filter(|end| *end <= BLOCK)?;
         self.aside[..overlap].copy_from_slice(&self.block[at..at + overlap]);
-        self.slot = Some(Place {
-            at,
-            overlap,
-            len: max,
-        });
+        self.slot = Some(Place { at, overlap, len: max });
         Some(&mut self.block[at..end])
     }
 
@@ -156,10 +145,7 @@ impl Coalescer {
                 }
             };
         };
-        let slot = Place {
-            len: len.min(slot.len),
-            ..slot
-        };
+        let slot = Place { len: len.min(slot.len), ..slot };
         let Some(run) = &self.run else {
             self.run = Some(self.start(slot.len));
             return Commit::Started;
@@ -215,8 +201,7 @@ impl Coalescer {
         };
         self.taken = None;
         if len > overlap {
-            self.block
-                .copy_within(at + overlap..at + len, vnet::LEN + overlap);
+            self.block.copy_within(at + overlap..at + len, vnet::LEN + overlap);
         }
         let shared = overlap.min(len);
         self.block[vnet::LEN..vnet::LEN + shared].copy_from_slice(&self.aside[..shared]);
@@ -230,14 +215,7 @@ impl Coalescer {
         let shape = Shape::of(&self.block[vnet::LEN..end]).filter(allowed);
         // The second packet's slot must not cover the first one's header.
         let closed = shape.is_none_or(|shape| shape.ends || shape.payload < shape.header);
-        Run {
-            shape,
-            count: 1,
-            end,
-            closed,
-            intact: false,
-            flags: 0,
-        }
+        Run { shape, count: 1, end, closed, intact: false, flags: 0 }
     }
 
     fn is_first_intact(&self, shape: &Shape) -> bool {
@@ -251,8 +229,7 @@ impl Coalescer {
         let next = Shape::of(packet)?;
         let first = &self.block[vnet::LEN..vnet::LEN + shape.header];
         let bytes = run.end - vnet::LEN - shape.header;
-        let fits =
-            next.payload <= shape.payload && run.end + next.payload <= vnet::LEN + MAX_PACKET;
+        let fits = next.payload <= shape.payload && run.end + next.payload <= vnet::LEN + MAX_PACKET;
         if !fits || !next.follows(packet, &shape, first, run.count, bytes) {
             return None;
         }
@@ -261,20 +238,9 @@ impl Coalescer {
         }
         let count = run.count + 1;
         let full = !next.tcp && count == MAX_DATAGRAMS;
-        let flags = if next.tcp {
-            packet[next.transport + TCP_FLAGS] & FIN_PSH
-        } else {
-            0
-        };
+        let flags = if next.tcp { packet[next.transport + TCP_FLAGS] & FIN_PSH } else { 0 };
         let closed = next.ends || next.payload < shape.payload || full;
-        Some(Run {
-            shape: run.shape,
-            count,
-            end: run.end + next.payload,
-            closed,
-            intact: true,
-            flags,
-        })
+        Some(Run { shape: run.shape, count, end: run.end + next.payload, closed, intact: true, flags })
     }
 
     /// Writes the headers of what is built.

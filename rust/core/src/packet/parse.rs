@@ -85,16 +85,11 @@ impl Parsed {
     fn walk_extensions(&mut self, packet: &[u8]) {
         (self.protocol, self.transport) = (packet[6], IPV6_HEADER);
         for _ in 0..MAX_EXTENSIONS {
-            let Some(&[next, units]) = packet
-                .get(self.transport..)
-                .and_then(|rest| rest.first_chunk())
-            else {
+            let Some(&[next, units]) = packet.get(self.transport..).and_then(|rest| rest.first_chunk()) else {
                 return;
             };
             let length = match self.protocol {
-                protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS => {
-                    8 + usize::from(units) * 8
-                }
+                protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS => 8 + usize::from(units) * 8,
                 protocol::AUTHENTICATION => 8 + usize::from(units) * 4,
                 protocol::FRAGMENT => 8,
                 _ => return,
@@ -104,10 +99,7 @@ impl Parsed {
             }
             if self.protocol == protocol::FRAGMENT {
                 let word = be16(packet, self.transport + 2).unwrap_or(0);
-                self.fragment = Some(Fragment {
-                    offset: word & 0xfff8,
-                    more: word & 1 != 0,
-                });
+                self.fragment = Some(Fragment { offset: word & 0xfff8, more: word & 1 != 0 });
             }
             (self.protocol, self.transport) = (next, self.transport + length);
             // What follows in a later piece is the middle of something.
@@ -118,17 +110,11 @@ impl Parsed {
     }
 
     fn read_ports(&self, packet: &[u8]) -> Option<(u16, u16)> {
-        let with_ports = matches!(
-            self.protocol,
-            protocol::TCP | protocol::UDP | protocol::SCTP
-        );
+        let with_ports = matches!(self.protocol, protocol::TCP | protocol::UDP | protocol::SCTP);
         if !with_ports || self.is_later_fragment() {
             return None;
         }
-        Some((
-            be16(packet, self.transport)?,
-            be16(packet, self.transport + 2)?,
-        ))
+        Some((be16(packet, self.transport)?, be16(packet, self.transport + 2)?))
     }
 
     /// Whether this is a piece without a transport header.
@@ -139,17 +125,11 @@ impl Parsed {
 
 /// IPv4's fragment word: `None` when neither an offset nor "more fragments" is set.
 fn fragment(word: u16, offset: u16, more: u16) -> Option<Fragment> {
-    (word & (offset | more) != 0).then(|| Fragment {
-        offset: (word & offset) << 3,
-        more: word & more != 0,
-    })
+    (word & (offset | more) != 0).then(|| Fragment { offset: (word & offset) << 3, more: word & more != 0 })
 }
 
 fn be16(packet: &[u8], at: usize) -> Option<u16> {
-    packet
-        .get(at..)?
-        .first_chunk()
-        .map(|bytes| u16::from_be_bytes(*bytes))
+    packet.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
 fn v4(packet: &[u8], at: usize) -> Option<IpAddr> {
@@ -179,23 +159,11 @@ pub fn source_and_length(packet: &[u8]) -> Result<(IpAddr, usize), Drop> {
 fn checked_source_and_length(packet: &[u8]) -> Option<(IpAddr, usize)> {
     let first = *packet.first()?;
     let (source, header, length) = match first >> 4 {
-        4 => (
-            v4(packet, 12)?,
-            usize::from(first & 0x0f) * 4,
-            usize::from(be16(packet, 2)?),
-        ),
-        6 => (
-            v6(packet, 8)?,
-            IPV6_HEADER,
-            IPV6_HEADER + usize::from(be16(packet, 4)?),
-        ),
+        4 => (v4(packet, 12)?, usize::from(first & 0x0f) * 4, usize::from(be16(packet, 2)?)),
+        6 => (v6(packet, 8)?, IPV6_HEADER, IPV6_HEADER + usize::from(be16(packet, 4)?)),
         _ => return None,
     };
-    let least = if first >> 4 == 4 {
-        IPV4_HEADER
-    } else {
-        IPV6_HEADER
-    };
+    let least = if first >> 4 == 4 { IPV4_HEADER } else { IPV6_HEADER };
     (least <= header && header <= length && length <= packet.len()).then_some((source, length))
 }
 
@@ -254,54 +222,21 @@ mod tests {
     #[test]
     fn a_later_fragment_has_no_ports() {
         let first = Parsed::of(&ipv4(17, 0x2000, &PORTS)).expect("a packet");
-        assert_eq!(
-            (first.fragment, first.ports),
-            (
-                Some(Fragment {
-                    offset: 0,
-                    more: true
-                }),
-                Some((1234, 53))
-            )
-        );
+        assert_eq!((first.fragment, first.ports), (Some(Fragment { offset: 0, more: true }), Some((1234, 53))));
         let later = Parsed::of(&ipv4(17, 0x00b9, &PORTS)).expect("a packet");
-        assert_eq!(
-            (later.fragment, later.ports),
-            (
-                Some(Fragment {
-                    offset: 1480,
-                    more: false
-                }),
-                None
-            )
-        );
+        assert_eq!((later.fragment, later.ports), (Some(Fragment { offset: 1480, more: false }), None));
 
-        let header =
-            |word: u16| [&[17, 0][..], &word.to_be_bytes(), &[0, 0, 0, 9], &PORTS].concat();
+        let header = |word: u16| [&[17, 0][..], &word.to_be_bytes(), &[0, 0, 0, 9], &PORTS].concat();
         let first = Parsed::of(&ipv6(44, &header(1))).expect("a packet");
-        assert_eq!(
-            first.fragment,
-            Some(Fragment {
-                offset: 0,
-                more: true
-            })
-        );
-        assert_eq!(
-            (first.protocol, first.transport, first.ports),
-            (17, 48, Some((1234, 53)))
-        );
+        assert_eq!(first.fragment, Some(Fragment { offset: 0, more: true }));
+        assert_eq!((first.protocol, first.transport, first.ports), (17, 48, Some((1234, 53))));
         let later = Parsed::of(&ipv6(44, &header(1448))).expect("a packet");
-        assert_eq!(
-            later.fragment,
-            Some(Fragment {
-                offset: 1448,
-                more: false
-            })
-        );
-        assert_eq!(
-            (later.protocol, later.transport, later.ports),
-            (17, 48, None)
-        );
+        assert_eq!(later.fragment, Some(Fragment { offset: 1448, more: false }));
+        assert_eq!((later.protocol, later.transport, later.ports), (17, 48, None));
+        // What looks like a header there is the middle of one, or of a payload.
+        let options = [&[60, 0, 5, 0xa8, 0, 0, 0, 9][..], &[17, 0, 0, 0, 0, 0, 0, 0], &PORTS].concat();
+        let later = Parsed::of(&ipv6(44, &options)).expect("a packet");
+        assert_eq!((later.protocol, later.transport), (60, 48));
     }
 
     #[test]
@@ -314,10 +249,7 @@ mod tests {
         payload.extend([0; 22]);
         payload.extend(PORTS);
         let parsed = Parsed::of(&ipv6(0, &payload)).expect("a packet");
-        assert_eq!(
-            (parsed.protocol, parsed.transport, parsed.ports),
-            (6, 96, Some((1234, 53)))
-        );
+        assert_eq!((parsed.protocol, parsed.transport, parsed.ports), (6, 96, Some((1234, 53))));
     }
 
     #[test]
@@ -328,10 +260,7 @@ mod tests {
         assert_eq!((none.protocol, none.transport), (0, 40));
         let endless: Vec<u8> = [60u8, 0, 0, 0, 0, 0, 0, 0].repeat(100);
         let endless = Parsed::of(&ipv6(60, &endless)).expect("a packet");
-        assert_eq!(
-            (endless.protocol, endless.transport),
-            (60, 40 + 8 * MAX_EXTENSIONS)
-        );
+        assert_eq!((endless.protocol, endless.transport), (60, 40 + 8 * MAX_EXTENSIONS));
     }
 
     /// ecosystem.md C7 names this row I-7.
@@ -344,9 +273,8 @@ mod tests {
             packet[at] = value;
             packet
         };
-        let set_length = |packet: &[u8], at: usize, value: u16| {
-            with(&with(packet, at, (value >> 8) as u8), at + 1, value as u8)
-        };
+        let set_length =
+            |packet: &[u8], at: usize, value: u16| with(&with(packet, at, (value >> 8) as u8), at + 1, value as u8);
         let bad: Vec<Vec<u8>> = vec![
             vec![],
             vec![0x45],
@@ -366,18 +294,11 @@ mod tests {
             set_length(&v6, 4, 0xffff),
         ];
         for packet in bad {
-            assert_eq!(
-                source_and_length(&packet),
-                Err(Drop::MalformedInner),
-                "{packet:02x?}"
-            );
+            assert_eq!(source_and_length(&packet), Err(Drop::MalformedInner), "{packet:02x?}");
             assert_eq!(Parsed::of(&packet), None, "{packet:02x?}");
         }
         assert_eq!(source_and_length(&v4).map(|x| x.1), Ok(28));
-        assert_eq!(
-            source_and_length(&set_length(&v6, 4, 0)).map(|x| x.1),
-            Ok(40)
-        );
+        assert_eq!(source_and_length(&set_length(&v6, 4, 0)).map(|x| x.1), Ok(40));
     }
 
     #[test]

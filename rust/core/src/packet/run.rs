@@ -55,59 +55,28 @@ impl Shape {
             protocol::UDP => (udp(segment)?, false),
             _ => return None,
         };
-        let payload = segment
-            .len()
-            .checked_sub(length)
-            .filter(|payload| *payload > 0)?;
+        let payload = segment.len().checked_sub(length).filter(|payload| *payload > 0)?;
         let tcp = next == protocol::TCP;
-        Some(Shape {
-            tcp,
-            ipv6,
-            transport,
-            header: transport + length,
-            payload,
-            ends,
-        })
+        Some(Shape { tcp, ipv6, transport, header: transport + length, payload, ends })
     }
 
     /// Whether the IPv4 header's and the transport's checksum are right. A packet in which they are not must reach
     /// the kernel as it is, as joining would give it a right one.
     pub fn is_intact(&self, packet: &[u8]) -> bool {
         let (ip, segment) = packet.split_at(self.transport);
-        (self.ipv6 || Sum::new().add(ip).is_intact())
-            && self
-                .pseudo_header(ip, segment.len())
-                .add(segment)
-                .is_intact()
+        (self.ipv6 || Sum::new().add(ip).is_intact()) && self.pseudo_header(ip, segment.len()).add(segment).is_intact()
     }
 
     /// The pseudo-header's sum for a segment of `length` bytes behind the IP header `ip`.
     pub fn pseudo_header(&self, ip: &[u8], length: usize) -> Sum {
         let addresses = if self.ipv6 { &ip[8..40] } else { &ip[12..20] };
-        Sum::pseudo_header(
-            addresses,
-            if self.tcp {
-                protocol::TCP
-            } else {
-                protocol::UDP
-            },
-            length,
-        )
+        Sum::pseudo_header(addresses, if self.tcp { protocol::TCP } else { protocol::UDP }, length)
     }
 
     /// Whether the packet `next`, of this shape, may follow `count` packets with `bytes` of payload in all, the first
     /// of which has the shape `run` and the header `first`. Payload sizes are not compared here.
-    pub fn follows(
-        &self,
-        next: &[u8],
-        run: &Shape,
-        first: &[u8],
-        count: usize,
-        bytes: usize,
-    ) -> bool {
-        if (self.tcp, self.ipv6, self.header) != (run.tcp, run.ipv6, run.header)
-            || next.len() < self.header
-        {
+    pub fn follows(&self, next: &[u8], run: &Shape, first: &[u8], count: usize, bytes: usize) -> bool {
+        if (self.tcp, self.ipv6, self.header) != (run.tcp, run.ipv6, run.header) || next.len() < self.header {
             return false;
         }
         let same = |from: usize, to: usize| next[from..to] == first[from..to];
@@ -135,10 +104,7 @@ impl Shape {
 /// Length of the TCP header, and whether the segment ends a run.
 fn tcp(segment: &[u8]) -> Option<(usize, bool)> {
     let header = segment.first_chunk::<TCP_HEADER>()?;
-    let (length, flags) = (
-        usize::from(header[TCP_DATA_OFFSET] >> 4) * 4,
-        header[TCP_FLAGS],
-    );
+    let (length, flags) = (usize::from(header[TCP_DATA_OFFSET] >> 4) * 4, header[TCP_FLAGS]);
     let plain = flags & ACK != 0 && flags & !(ACK | ECE | FIN_PSH) == 0;
     (plain && length >= TCP_HEADER).then_some((length, flags & FIN_PSH != 0))
 }
@@ -146,9 +112,6 @@ fn tcp(segment: &[u8]) -> Option<(usize, bool)> {
 /// Length of the UDP header.
 fn udp(segment: &[u8]) -> Option<usize> {
     let header = segment.first_chunk::<UDP_HEADER>()?;
-    let declared = usize::from(u16::from_be_bytes([
-        header[UDP_LENGTH],
-        header[UDP_LENGTH + 1],
-    ]));
+    let declared = usize::from(u16::from_be_bytes([header[UDP_LENGTH], header[UDP_LENGTH + 1]]));
     (declared == segment.len() && header[UDP_CHECKSUM..] != [0, 0]).then_some(UDP_HEADER)
 }

@@ -14,8 +14,8 @@
 use super::checksum::Sum;
 use super::parse::{protocol, Parsed, IPV6_HEADER};
 use super::transport::{
-    CWR, FIN_PSH, TCP_CHECKSUM, TCP_DATA_OFFSET, TCP_FLAGS, TCP_HEADER, TCP_SEQUENCE, UDP_CHECKSUM,
-    UDP_HEADER, UDP_LENGTH,
+    CWR, FIN_PSH, TCP_CHECKSUM, TCP_DATA_OFFSET, TCP_FLAGS, TCP_HEADER, TCP_SEQUENCE, UDP_CHECKSUM, UDP_HEADER,
+    UDP_LENGTH,
 };
 use super::vnet::{self, VnetHeader};
 use crate::observe::drop::Drop;
@@ -71,11 +71,7 @@ impl<'a> Segments<'a> {
         let packet = &mut buf[vnet::LEN..len];
         let parsed = Parsed::of(packet)?;
         let packet = &mut packet[..parsed.length];
-        let kind = match (
-            told.gso_type & !vnet::GSO_ECN,
-            parsed.version,
-            parsed.protocol,
-        ) {
+        let kind = match (told.gso_type & !vnet::GSO_ECN, parsed.version, parsed.protocol) {
             (vnet::GSO_NONE, _, _) => Kind::Whole,
             (vnet::GSO_TCPV4, 4, protocol::TCP) | (vnet::GSO_TCPV6, 6, protocol::TCP) => Kind::Tcp,
             (vnet::GSO_UDP_L4, _, protocol::UDP) => Kind::Udp,
@@ -88,56 +84,23 @@ impl<'a> Segments<'a> {
             return Some(Segments::over(buf, parsed, kind, parsed.length, 0));
         }
         let header = super_header(packet, &parsed, &told, kind)?;
-        Some(Segments::over(
-            buf,
-            parsed,
-            kind,
-            header,
-            usize::from(told.gso_size),
-        ))
+        Some(Segments::over(buf, parsed, kind, header, usize::from(told.gso_size)))
     }
 
-    fn over(
-        buf: &'a mut [u8],
-        parsed: Parsed,
-        kind: Kind,
-        header: usize,
-        size: usize,
-    ) -> Segments<'a> {
+    fn over(buf: &'a mut [u8], parsed: Parsed, kind: Kind, header: usize, size: usize) -> Segments<'a> {
         let packet = &buf[vnet::LEN..];
         let payload = parsed.length - header;
         let (mut last_flags, mut pseudo) = (0, Sum::new());
         if kind != Kind::Whole {
-            let addresses = if parsed.version == 4 {
-                &packet[12..20]
-            } else {
-                &packet[8..40]
-            };
+            let addresses = if parsed.version == 4 { &packet[12..20] } else { &packet[8..40] };
             pseudo = Sum::pseudo_header(addresses, parsed.protocol, 0);
         }
         if kind == Kind::Tcp {
             last_flags = packet[parsed.transport + TCP_FLAGS] & FIN_PSH;
         }
-        let count = if payload == 0 {
-            1
-        } else {
-            payload.div_ceil(size)
-        };
+        let count = if payload == 0 { 1 } else { payload.div_ceil(size) };
         let (done, aside, padded) = (0, [0; MAX_PADDING], 0..0);
-        Segments {
-            buf,
-            parsed,
-            kind,
-            header,
-            payload,
-            size,
-            count,
-            done,
-            last_flags,
-            pseudo,
-            aside,
-            padded,
-        }
+        Segments { buf, parsed, kind, header, payload, size, count, done, last_flags, pseudo, aside, padded }
     }
 
     /// What the read's header says; of a super-packet, `length` is that of the whole.
@@ -221,10 +184,7 @@ impl<'a> Segments<'a> {
             if first {
                 segment[TCP_FLAGS] &= !FIN_PSH;
             } else {
-                add_be32(
-                    &mut segment[TCP_SEQUENCE..TCP_SEQUENCE + 4],
-                    self.size as u32,
-                );
+                add_be32(&mut segment[TCP_SEQUENCE..TCP_SEQUENCE + 4], self.size as u32);
                 // CWR answers one ECE: only the first may carry it (RFC 3168, 6.1.2).
                 segment[TCP_FLAGS] &= !CWR;
             }
@@ -251,11 +211,7 @@ fn super_header(packet: &[u8], parsed: &Parsed, told: &VnetHeader, kind: Kind) -
     }
     let transport = packet.get(parsed.transport..)?;
     let (least, header, checksum) = match kind {
-        Kind::Tcp => (
-            TCP_HEADER,
-            usize::from(transport.get(TCP_DATA_OFFSET)? >> 4) * 4,
-            TCP_CHECKSUM,
-        ),
+        Kind::Tcp => (TCP_HEADER, usize::from(transport.get(TCP_DATA_OFFSET)? >> 4) * 4, TCP_CHECKSUM),
         _ => (UDP_HEADER, UDP_HEADER, UDP_CHECKSUM),
     };
     if header < least || header > transport.len() {
@@ -292,8 +248,6 @@ fn add_be16(field: &mut [u8], by: u16) {
 
 fn add_be32(field: &mut [u8], by: u32) {
     if let [a, b, c, d] = field {
-        [*a, *b, *c, *d] = u32::from_be_bytes([*a, *b, *c, *d])
-            .wrapping_add(by)
-            .to_be_bytes();
+        [*a, *b, *c, *d] = u32::from_be_bytes([*a, *b, *c, *d]).wrapping_add(by).to_be_bytes();
     }
 }

@@ -41,14 +41,7 @@ pub struct Allowed<P> {
 
 impl<P: Copy + Eq + Hash> Allowed<P> {
     pub fn new() -> Allowed<P> {
-        Allowed {
-            v4: Trie::new(),
-            v6: Trie::new(),
-            entries: Vec::new(),
-            free: NONE,
-            owners: HashMap::new(),
-            len: 0,
-        }
+        Allowed { v4: Trie::new(), v6: Trie::new(), entries: Vec::new(), free: NONE, owners: HashMap::new(), len: 0 }
     }
 
     /// How many prefixes there are.
@@ -141,13 +134,7 @@ impl<P: Copy + Eq + Hash> Allowed<P> {
     }
 
     fn allocate(&mut self, prefix: Prefix, owner: P) -> u32 {
-        let entry = Entry {
-            prefix,
-            owner,
-            before: NONE,
-            next: NONE,
-            named: false,
-        };
+        let entry = Entry { prefix, owner, before: NONE, next: NONE, named: false };
         if let Some(slot) = self.entries.get_mut(self.free as usize) {
             return std::mem::replace(&mut self.free, std::mem::replace(slot, entry).next);
         }
@@ -169,10 +156,7 @@ impl<P: Copy + Eq + Hash> Allowed<P> {
 
     /// Puts an entry that is in no list at the end of `owner`'s.
     fn link(&mut self, entry: u32, owner: P) {
-        let list = self.owners.entry(owner).or_insert(List {
-            first: entry,
-            last: NONE,
-        });
+        let list = self.owners.entry(owner).or_insert(List { first: entry, last: NONE });
         let before = std::mem::replace(&mut list.last, entry);
         if let Some(before) = self.entries.get_mut(before as usize) {
             before.next = entry;
@@ -183,12 +167,7 @@ impl<P: Copy + Eq + Hash> Allowed<P> {
 
     /// Takes an entry out of its owner's list; an owner without prefixes is forgotten.
     fn unlink(&mut self, entry: u32) {
-        let Entry {
-            owner,
-            before,
-            next,
-            ..
-        } = self.entries[entry as usize];
+        let Entry { owner, before, next, .. } = self.entries[entry as usize];
         if let Some(entry) = self.entries.get_mut(before as usize) {
             entry.next = next;
         }
@@ -259,6 +238,10 @@ mod tests {
         for n in 0..HELD {
             table.insert(prefix(n), n % 7);
         }
-        assert_eq!((table.v4.capacity(), table.v6.capacity(), table.entries.len()), nodes, "what was freed serves again");
+        assert_eq!(
+            (table.v4.capacity(), table.v6.capacity(), table.entries.len()),
+            nodes,
+            "what was freed serves again"
+        );
     }
 }

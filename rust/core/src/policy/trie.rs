@@ -31,9 +31,7 @@ macro_rules! key {
             }
 
             fn truncated(self, len: u8) -> Self {
-                self & <$int>::MAX
-                    .checked_shl(u32::from(Self::WIDTH - len))
-                    .unwrap_or(0)
+                self & <$int>::MAX.checked_shl(u32::from(Self::WIDTH - len)).unwrap_or(0)
             }
         }
     };
@@ -67,11 +65,7 @@ enum Link {
 
 impl<K: Key> Trie<K> {
     pub const fn new() -> Trie<K> {
-        Trie {
-            nodes: Vec::new(),
-            root: NONE,
-            free: NONE,
-        }
+        Trie { nodes: Vec::new(), root: NONE, free: NONE }
     }
 
     /// How many nodes there is memory for; for tests of churn.
@@ -119,12 +113,7 @@ impl<K: Key> Trie<K> {
         loop {
             let at = self.follow(link);
             let Some(node) = self.nodes.get_mut(at as usize) else {
-                let leaf = self.allocate(Node {
-                    key,
-                    children: [NONE; 2],
-                    value,
-                    len,
-                });
+                let leaf = self.allocate(Node { key, children: [NONE; 2], value, len });
                 self.set(link, leaf);
                 return None;
             };
@@ -139,22 +128,12 @@ impl<K: Key> Trie<K> {
             }
             // The new prefix parts from the node's: it lies above it, or both lie below what they have in common.
             let below = node.key.bit(common);
-            let mut above = Node {
-                key: key.truncated(common),
-                children: [NONE; 2],
-                value: NONE,
-                len: common,
-            };
+            let mut above = Node { key: key.truncated(common), children: [NONE; 2], value: NONE, len: common };
             above.children[below] = at;
             if common == len {
                 above.value = value;
             } else {
-                above.children[1 - below] = self.allocate(Node {
-                    key,
-                    children: [NONE; 2],
-                    value,
-                    len,
-                });
+                above.children[1 - below] = self.allocate(Node { key, children: [NONE; 2], value, len });
             }
             let above = self.allocate(above);
             self.set(link, above);

@@ -5,17 +5,20 @@ use proptest::prelude::*;
 use wgengine_core::packet::coalesce::{Coalescer, Commit};
 use wgengine_core::packet::segment::{Segments, MAX_PADDING};
 
-/// A packet as it comes out of the tunnel; `damaged` ones have a wrong transport checksum.
+/// A packet as it comes out of the tunnel.
 #[derive(Clone, Debug)]
 struct Arrival {
     packet: Packet,
     bytes: Vec<u8>,
+    /// Its checksum is wrong.
     damaged: bool,
+    /// It has none.
+    unsummed: bool,
 }
 
 impl Arrival {
     fn of(packet: Packet) -> Arrival {
-        Arrival { bytes: packet.bytes(), packet, damaged: false }
+        Arrival { bytes: packet.bytes(), packet, damaged: false, unsummed: false }
     }
 }
 
@@ -25,9 +28,10 @@ fn joins(run: &[&Arrival], next: &Arrival, tso: bool, uso: bool, verify: bool) -
     let packet = &next.packet;
     let allowed = if packet.tcp { tso } else { uso };
     let intact = !verify || (!run[0].damaged && !next.damaged);
-    let plain = [first, packet].iter().all(|p| {
-        p.extra.is_empty() && !p.payload.is_empty() && (!p.tcp || (p.flags & !(PSH | FIN | ECE) == ACK))
-    });
+    let summed = !run[0].unsummed && !next.unsummed;
+    let plain = [first, packet]
+        .iter()
+        .all(|p| p.extra.is_empty() && !p.payload.is_empty() && (!p.tcp || (p.flags & !(PSH | FIN | ECE) == ACK)));
     // Equal but for what may differ.
     let comparable = |p: &Packet| Packet {
         id: if p.ipv6 || p.df { 0 } else { p.id },
@@ -51,6 +55,7 @@ fn joins(run: &[&Arrival], next: &Arrival, tso: bool, uso: bool, verify: bool) -
     let size = first.payload.len();
     allowed
         && intact
+        && summed
         && plain
         && size >= first.header()
         && last.payload.len() == size
@@ -199,6 +204,7 @@ fn sample(ipv6: bool, tcp: bool, payload: usize) -> Packet {
         seq: 0xffff_f000,
         ack: 5,
         flags: ACK,
+        reserved: 0,
         window: 500,
         options: if tcp { noise(9, 12) } else { Vec::new() },
         extra: Vec::new(),
@@ -248,7 +254,7 @@ fn without_offloads_every_packet_stays_alone() {
 #[test]
 fn what_differs_does_not_join() {
     type Change = fn(&mut Packet);
-    let tcp: [(&str, usize, Change); 16] = [
+    let tcp: [(&str, usize, Change); 17] = [
         ("nothing", 1, |_| {}),
         ("PSH ends", 2, |p| p.flags |= PSH),
         ("FIN ends", 2, |p| p.flags |= FIN),
@@ -259,6 +265,7 @@ fn what_differs_does_not_join() {
         ("ECE", 3, |p| p.flags |= ECE),
         ("no ACK", 3, |p| p.flags &= !ACK),
         ("acknowledgement", 3, |p| p.ack += 1),
+        ("AccECN", 3, |p| p.reserved ^= 1),
         ("window", 3, |p| p.window += 1),
         ("gap", 3, |p| p.seq = p.seq.wrapping_add(1)),
         ("shorter options", 3, |p| p.options.truncate(8)),
@@ -321,20 +328,68 @@ fn a_datagram_without_checksum_does_not_get_one() {
     let mut packets = arrivals(stream(false, false, 1000, 4));
     let packet = &mut packets[1];
     packet.bytes = packet.packet.bytes_with(Check::None);
-    packet.damaged = true;
+    packet.unsummed = true;
     assert_eq!(run_through(&packets, PLAIN), 3);
+    assert_eq!(run_through(&packets, Manner { verify: false, ..PLAIN }), 3);
 }
 
 #[test]
 fn fragments_stay_alone() {
-    let mut coalescer = Coalescer::new(true, true);
-    for packet in stream(false, false, 1000, 2) {
-        let mut bytes = packet.bytes();
-        bytes[6] = 0x20;
-        coalescer.slot(1100).expect("room")[..bytes.len()].copy_from_slice(&bytes);
-        assert_eq!(coalescer.commit(bytes.len()), Commit::Started);
-        assert_eq!(coalescer.take().map(|(block, count)| (block.len(), count)), Some((1038, 1)));
+    for word in [0x2000u16, 0x0001, 0x2001] {
+        let mut coalescer = Coalescer::new(true, true);
+        coalescer.set_verify(false);
+        for (i, packet) in stream(false, false, 1000, 4).iter().enumerate() {
+            let mut bytes = packet.bytes();
+            bytes[6..8].copy_from_slice(&word.to_be_bytes());
+            coalescer.slot(1100).expect("room")[..bytes.len()].copy_from_slice(&bytes);
+            let expected = if i == 0 { Commit::Started } else { Commit::FlushFirst };
+            assert_eq!(coalescer.commit(bytes.len()), expected);
+            if i > 0 {
+                assert_eq!(coalescer.take().map(|(block, count)| (block.len(), count)), Some((1038, 1)));
+            }
+        }
     }
+}
+
+/// Flags that keep a packet alone even if all packets have them.
+#[test]
+fn special_segments_stay_alone() {
+    for ipv6 in [false, true] {
+        for flags in [0, ACK | SYN, ACK | RST, ACK | URG, ACK | CWR, ACK | PSH, ACK | FIN] {
+            let packets = stream(ipv6, true, 1000, 4).into_iter().map(|p| Packet { flags, ..p }).collect();
+            assert_eq!(run_through(&arrivals(packets), PLAIN), 4, "flags {flags:#x}");
+        }
+        let packets = stream(ipv6, true, 1000, 4).into_iter().map(|p| Packet { flags: ACK | ECE, ..p }).collect();
+        assert_eq!(run_through(&arrivals(packets), PLAIN), 1, "ECE says how the path is, as long as it stays");
+    }
+}
+
+/// A packet with less payload than header is not worth joining, and could not lie where the next one is opened.
+#[test]
+fn small_packets_stay_alone() {
+    for (ipv6, tcp) in KINDS {
+        let header = sample(ipv6, tcp, 0).header();
+        assert_eq!(run_through(&arrivals(stream(ipv6, tcp, header - 1, 5)), PLAIN), 5);
+        assert_eq!(run_through(&arrivals(stream(ipv6, tcp, header, 5)), PLAIN), 1);
+    }
+}
+
+#[test]
+fn only_what_was_taken_last_can_be_cut_again() {
+    let mut coalescer = Coalescer::new(true, true);
+    let bytes = sample(false, true, 100).bytes();
+    let fill = |coalescer: &mut Coalescer| {
+        coalescer.slot(200).expect("room")[..bytes.len()].copy_from_slice(&bytes);
+        coalescer.commit(bytes.len())
+    };
+    assert_eq!(fill(&mut coalescer), Commit::Started);
+    assert!(coalescer.recut().is_err(), "not taken yet");
+    assert_eq!(fill(&mut coalescer), Commit::FlushFirst);
+    assert!(coalescer.take().is_some());
+    assert_eq!(coalescer.commit(0), Commit::Started);
+    assert!(coalescer.recut().is_err(), "the kept packet lies there now");
+    assert!(coalescer.take().is_some() && coalescer.slot(200).is_some());
+    assert!(coalescer.recut().is_err(), "a slot lies there now");
 }
 
 #[test]
@@ -436,7 +491,7 @@ proptest! {
                 }
                 flow.id = packet.id.wrapping_add(1);
                 flow.seq = packet.seq.wrapping_add(packet.payload.len() as u32);
-                sent.push(Arrival { packet, bytes, damaged });
+                sent.push(Arrival { packet, bytes, damaged, unsummed: false });
             }
         }
         let (tso, uso) = offloads;

@@ -27,6 +27,8 @@ pub struct Packet {
     pub seq: u32,
     pub ack: u32,
     pub flags: u8,
+    /// The four bits beside the data offset: reserved, or AccECN's AE.
+    pub reserved: u8,
     pub window: u16,
     /// TCP options, a multiple of four bytes.
     pub options: Vec<u8>,
@@ -126,7 +128,7 @@ impl Packet {
         if self.tcp {
             segment.extend(self.seq.to_be_bytes());
             segment.extend(self.ack.to_be_bytes());
-            segment.extend([((20 + self.options.len()) / 4 << 4) as u8, self.flags]);
+            segment.extend([((20 + self.options.len()) / 4 << 4) as u8 | self.reserved, self.flags]);
             segment.extend(self.window.to_be_bytes());
             segment.extend([0; 4]);
             segment.extend(&self.options);
@@ -153,6 +155,15 @@ impl Packet {
         let at = if self.tcp { 16 } else { 6 };
         segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
         segment
+    }
+
+    /// The same packet with two bytes at the payload's even offset `at` chosen so that its checksum comes out as zero.
+    pub fn with_zero_checksum(mut self, at: usize) -> Packet {
+        self.payload[at..at + 2].fill(0);
+        let bytes = self.bytes();
+        let sum = self.transport() + if self.tcp { 16 } else { 6 };
+        self.payload[at..at + 2].copy_from_slice(&bytes[sum..sum + 2]);
+        self
     }
 
     /// What a super-packet stands for: the payload in pieces of `size`, each a packet of its own.
@@ -219,7 +230,23 @@ pub fn headers(with_extra: bool) -> impl Strategy<Value = Packet> {
         };
         let (payload, options) = (Vec::new(), if tcp { options } else { Vec::new() });
         Packet {
-            ipv6, tcp, hosts, ports, tos, ttl, df, id, flow_label, seq, ack, flags, window, options, extra, payload,
+            ipv6,
+            tcp,
+            hosts,
+            ports,
+            tos,
+            ttl,
+            df,
+            id,
+            flow_label,
+            seq,
+            ack,
+            flags,
+            reserved: 0,
+            window,
+            options,
+            extra,
+            payload,
         }
     })
 }

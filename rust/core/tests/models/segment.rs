@@ -87,6 +87,7 @@ fn sample(ipv6: bool, tcp: bool, payload: usize) -> Packet {
         seq: 0xffff_ff00,
         ack: 99,
         flags: ACK | PSH | FIN | CWR,
+        reserved: 1,
         window: 500,
         options: if tcp { noise(3, 12) } else { Vec::new() },
         extra: Vec::new(),
@@ -123,6 +124,20 @@ fn a_partial_checksum_is_completed() {
         let header = vnet(NEEDS_CSUM, NONE, 0, packet.transport(), checksum_offset(&packet));
         let (mut buf, len) = read(header, &packet.bytes_with(Check::Partial));
         assert_eq!(cut(&mut buf, len, 1420), [packet.bytes()]);
+    }
+}
+
+/// RFC 768: zero would mean "no checksum".
+#[test]
+fn a_udp_checksum_of_zero_is_sent_as_ones() {
+    for ipv6 in [false, true] {
+        let packet = sample(ipv6, false, 500).with_zero_checksum(100);
+        let bytes = packet.bytes();
+        assert_eq!(bytes[packet.transport() + 6..][..2], [0xff, 0xff]);
+        let (mut buf, len) = read(vnet(NEEDS_CSUM, NONE, 0, packet.transport(), 6), &packet.bytes_with(Check::Partial));
+        assert_eq!(cut(&mut buf, len, 1420), [bytes.clone()]);
+        let (mut buf, len) = super_read(&packet, 500, 0);
+        assert_eq!(cut(&mut buf, len, 1420), [bytes]);
     }
 }
 

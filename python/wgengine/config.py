@@ -24,6 +24,8 @@ log = logging.getLogger("wgengine.config")
 # "auto": the main table, and an own one for default routes; "off": no routes; else the number of a table
 Table: TypeAlias = Literal["auto", "off"] | int
 
+IPV6_MINIMUM_MTU = 1280
+
 # What counts as blank in a line: the C locale's blanks, as for wg. A no-break space is a character like any other.
 BLANKS = " \t\v\f"
 
@@ -152,16 +154,21 @@ class Config(_Indexed):
         _set(self, "post_down", _hooks(post_down, "post_down"))
         _set(self, "save_config", bool(save_config))
         _set(self, "comments", comments if isinstance(comments, Comments) else Comments(comments))
-        self._adopt(tuple(peers))
+        warnings = []
+        if self.mtu is not None and self.mtu < IPV6_MINIMUM_MTU and any(":" in ip for ip in self.addresses):
+            warnings.append(
+                f"mtu {self.mtu} is too small for IPv6, which needs {IPV6_MINIMUM_MTU} (RFC 8200 5): "
+                "the system will refuse the IPv6 addresses"
+            )
+        self._adopt(tuple(peers), warnings)
 
-    def _adopt(self, peers: tuple[Peer, ...]) -> None:
+    def _adopt(self, peers: tuple[Peer, ...], warnings: list[str]) -> None:
         """Take the peers: none twice, none of them ourselves, each prefix with the last who claims it."""
         own = self.private_key.public_key
         positions: dict[PublicKey, int] = {}
         owners: dict[str, PublicKey] = {}
         lost: dict[PublicKey, set[str]] = {}
-        warnings: list[str] = []
-        claims: list[str] = []
+        inherited: list[str] = []
         for position, peer in enumerate(peers):
             key = peer.public_key
             first = positions.setdefault(key, position)
@@ -179,19 +186,19 @@ class Config(_Indexed):
                 loser = owners.get(text)
                 if loser is not None:
                     lost.setdefault(loser, set()).add(text)
-                    claims.append(f"{text} is claimed by two peers: {loser} loses it to {key}, the later one")
+                    warnings.append(f"{text} is claimed by two peers: {loser} loses it to {key}, the later one")
                 owners[text] = key
-            if peer.warnings:
-                warnings += (f"peer {key}: {warning}" for warning in peer.warnings)
+            if peer.warnings:  # which it has logged itself
+                inherited += (f"peer {key}: {warning}" for warning in peer.warnings)
         if lost:
             kept = list(peers)
             for key, gone in lost.items():
                 peer = peers[positions[key]]
                 kept[positions[key]] = peer.replace(allowed_ips=[ip for ip in peer.allowed_ips if ip not in gone])
             peers = tuple(kept)
-        for claim in claims:
-            log.warning("%s", claim)
-        self._hold(peers, positions, owners, (*warnings, *claims))
+        for warning in warnings:
+            log.warning("%s", warning)
+        self._hold(peers, positions, owners, (*warnings, *inherited))
 
     def _hold(
         self,

@@ -230,6 +230,10 @@ class Broadcaster:
         self._subscriptions: WeakSet[Subscription] = WeakSet()
         self._closed = False
 
+    def __len__(self) -> int:
+        """How many listen."""
+        return len(self._subscriptions)
+
     def subscribe(self) -> Subscription:
         """A subscription to what happens from now on; to a closed broadcaster it ends at once."""
         subscription = Subscription(self._limit)

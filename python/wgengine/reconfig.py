@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from wgengine.address import Endpoint, Prefix, prefix
 from wgengine.changes import (
@@ -50,6 +50,7 @@ __all__ = [
     "ObservedDevice",
     "ObservedPeer",
     "PeerDelta",
+    "PeerMoves",
     "RemoveAddress",
     "RemovePeer",
     "RemoveRoute",
@@ -116,17 +117,25 @@ def diff(
     With `observed` the device's real state counts instead of what was applied to it.
     """
     steps: list[Step] = []
+    moves = _peer_moves(applied, desired)
     if observed is None:
-        steps += device_steps(applied, desired)
+        steps += device_steps(applied, desired, moves)
     else:
         steps += observed_device_steps(observed, applied, desired)
-    steps += link_steps(applied, desired, can_route_default=can_route_default)
+    steps += link_steps(applied, desired, moves, can_route_default=can_route_default)
     if can_dns:
         steps += dns_steps(applied, desired)
     return Changes(tuple(steps), tuple(_skipped(desired, can_route_default, can_dns)))
 
 
-def device_steps(applied: Config | None, desired: Config) -> Iterator[DeviceStep]:
+class PeerMoves(NamedTuple):
+    """Which peers differ between two configurations."""
+
+    changed: list[tuple[Peer | None, Peer]]  # as it was (None: it is new), as it shall be; in order
+    removed: list[Peer]
+
+
+def device_steps(applied: Config | None, desired: Config, moves: PeerMoves | None = None) -> Iterator[DeviceStep]:
     """Key, port and mark; new and changed peers in order; then those that go."""
     if applied is None or applied.private_key != desired.private_key:
         yield SetPrivateKey(desired.private_key)
@@ -136,8 +145,9 @@ def device_steps(applied: Config | None, desired: Config) -> Iterator[DeviceStep
     fwmark = applied.fwmark if applied is not None else 0
     if fwmark != desired.fwmark:
         yield SetFwmark(fwmark, desired.fwmark)
-    changed, removed = _changed_peers(applied, desired)
-    for before, peer in changed:
+    if moves is None:
+        moves = _peer_moves(applied, desired)
+    for before, peer in moves.changed:
         if before is None:
             yield AddPeer(peer)
         else:
@@ -152,7 +162,7 @@ def device_steps(applied: Config | None, desired: Config) -> Iterator[DeviceStep
             )
             if _says_something(step):
                 yield step
-    for peer in removed:
+    for peer in moves.removed:
         yield RemovePeer(peer.public_key)
 
 
@@ -215,13 +225,12 @@ def _if_other(before: int, after: int) -> int | None:
     return after if before != after else None
 
 
-def _changed_peers(applied: Config | None, desired: Config) -> tuple[list[tuple[Peer | None, Peer]], list[Peer]]:
-    """New and changed peers, each with what it was before, and those that are gone."""
+def _peer_moves(applied: Config | None, desired: Config) -> PeerMoves:
     if applied is None:
-        return [(None, peer) for peer in desired.peers], []
+        return PeerMoves([(None, peer) for peer in desired.peers], [])
     old, new = applied.peers, desired.peers
     if old is new:
-        return [], []
+        return PeerMoves([], [])
     # the same objects at both ends are passed over; a key in the middle then is in neither end
     start = _same(old, new)
     end = min(_same(reversed(old), reversed(new)), len(old) - start, len(new) - start)
@@ -231,7 +240,7 @@ def _changed_peers(applied: Config | None, desired: Config) -> tuple[list[tuple[
         if before != peer:
             changed.append((before, peer))
     removed = [peer for peer in old[start : len(old) - end] if desired.peer(peer.public_key) is None]
-    return changed, removed
+    return PeerMoves(changed, removed)
 
 
 def _same(one: Iterable[Peer], other: Iterable[Peer]) -> int:
@@ -247,16 +256,21 @@ def _same(one: Iterable[Peer], other: Iterable[Peer]) -> int:
 # -- The interface: addresses, MTU, routes.
 
 
-def link_steps(applied: Config | None, desired: Config, *, can_route_default: bool = False) -> Iterator[LinkStep]:
+def link_steps(
+    applied: Config | None, desired: Config, moves: PeerMoves | None = None, *, can_route_default: bool = False
+) -> Iterator[LinkStep]:
     """Routes and addresses that go; addresses, MTU and routes that come."""
     before = applied.addresses if applied is not None else ()
     gone = _without(before, desired.addresses)
     kept = _without(before, gone)
     # Linux takes an IPv4 address' whole subnet along (unless promote_secondaries is set), and with the last address
     # every IPv4 route
-    dragged = {ip for ip in kept if any("." in ip and _subnet(ip) == _subnet(other) for other in gone)}
-    flushed = any("." in ip for ip in gone) and not any("." in ip and ip not in dragged for ip in kept)
-    removed, added = _route_steps(applied, desired, flushed, can_route_default)
+    emptied = {Prefix.parse(ip) for ip in gone if _is_v4(ip)}
+    dragged = {ip for ip in kept if _is_v4(ip) and Prefix.parse(ip) in emptied}
+    flushed = bool(emptied) and not any(_is_v4(ip) and ip not in dragged for ip in kept)
+    if moves is None:
+        moves = _peer_moves(applied, desired)
+    removed, added = _route_steps(applied, desired, moves, flushed, can_route_default)
     yield from removed
     yield from map(RemoveAddress, gone)
     yield from (AddAddress(ip) for ip in desired.addresses if ip not in kept or ip in dragged)
@@ -266,12 +280,12 @@ def link_steps(applied: Config | None, desired: Config, *, can_route_default: bo
     yield from added
 
 
-def _subnet(address: str) -> Prefix:
-    return Prefix.parse(address)
+def _is_v4(ip: str) -> bool:
+    return ":" not in ip
 
 
 def _route_steps(
-    applied: Config | None, desired: Config, flushed: bool, can_route_default: bool
+    applied: Config | None, desired: Config, moves: PeerMoves, flushed: bool, can_route_default: bool
 ) -> tuple[list[RemoveRoute], list[AddRoute]]:
     """What the allowed IPs ask of the routing table: only the peers that changed are looked at, where that will do."""
     routed_before = _routed(applied, can_route_default)
@@ -281,8 +295,7 @@ def _route_steps(
     elif applied.table != desired.table or applied.addresses != desired.addresses:
         old, new = _prefixes(applied.peers), _prefixes(desired.peers)
     else:
-        changed, removed = _changed_peers(applied, desired)
-        touched = _prefixes((*removed, *chain.from_iterable(pair for pair in changed)))
+        touched = _prefixes((*moves.removed, *chain.from_iterable(moves.changed)))
         old = {ip: None for ip in touched if applied.owner(ip) is not None}
         new = {ip: None for ip in touched if desired.owner(ip) is not None}
     table_before = _table(applied)
@@ -293,7 +306,7 @@ def _route_steps(
     shall = set(now)
     return (
         [RemoveRoute(ip, table_before) for ip in old if ip in was and (moved or ip not in shall)],
-        [AddRoute(ip, table_now) for ip in now if moved or ip not in was or (flushed and "." in ip)],
+        [AddRoute(ip, table_now) for ip in now if moved or ip not in was or (flushed and _is_v4(ip))],
     )
 
 

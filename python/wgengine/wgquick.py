@@ -157,9 +157,10 @@ def _advice(squeezed: str, kind: str) -> str:
         for key in keys:
             if key.lower() == squeezed:
                 return f"{key} belongs in [{other}]"
-    near = difflib.get_close_matches(squeezed, [key.lower() for key in KEYS[kind]], 1)
-    if near:
-        return "write " + next(key for key in KEYS[kind] if key.lower() == near[0])
+    homes = {key.lower(): (key, other) for other, keys in KEYS.items() for key in keys}
+    for near in difflib.get_close_matches(squeezed, homes, 1):
+        key, home = homes[near]
+        return f"write {key}" + (f", in [{home}]" if home != kind else "")
     return "write one of " + ", ".join(KEYS[kind])
 
 

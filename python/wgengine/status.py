@@ -5,7 +5,6 @@ from __future__ import annotations
 import time as clock
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from wgengine.keys import PublicKey
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["EngineStatus", "PeerStatus", "State", "ago", "size"]
 
 State: TypeAlias = Literal["running", "failed"]
-
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +83,9 @@ class EngineStatus:
     fwmark: int = 0  # 0: off
     mtu: int = 0
     peers: tuple[PeerStatus, ...] = ()
-    counters: Mapping[str, int] = field(default=_EMPTY, hash=False)
-    drops: Mapping[str, int] = field(default=_EMPTY, hash=False)  # every reason, also those that never occurred
-    offloads: Mapping[str, bool] = field(default=_EMPTY, hash=False)
+    counters: Mapping[str, int] = field(default_factory=dict, hash=False)
+    drops: Mapping[str, int] = field(default_factory=dict, hash=False)  # every reason, also those that never occurred
+    offloads: Mapping[str, bool] = field(default_factory=dict, hash=False)
 
     def peer(self, public_key: PublicKey) -> PeerStatus | None:
         """The peer with this key."""

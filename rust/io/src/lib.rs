@@ -1,0 +1,28 @@
+//! wgengine's impure edge: the TUN, the UDP sockets, the UAPI socket, and the threads that move packets between them.
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`device`] | a WireGuard device: what a plan changes, what a state shows, how it starts and ends |
+//! | [`table`] | the peers, who owns an address, which session index is whose |
+//! | [`shard`] | the loop of a data thread: out of the TUN into UDP, out of UDP into the TUN |
+//! | [`control`] | the thread for handshakes and timers |
+//! | [`tun`], [`udp`] | the two ends, with their offloads |
+//! | [`link`] | watches our interface: up, down, MTU, gone |
+//! | [`uapi`] | serves the configuration socket |
+//! | [`ring`], [`counters`], [`clock`], [`wake`] | events upwards, counts, time, waking a thread |
+
+pub mod clock;
+pub mod control;
+pub mod counters;
+pub mod device;
+pub mod link;
+pub mod offloads;
+pub mod ring;
+pub mod shard;
+pub mod table;
+pub mod tun;
+pub mod uapi;
+pub mod udp;
+pub mod wake;
+
+pub use device::{Device, Options};

@@ -23,7 +23,7 @@ from wgengine.config import Config, Peer
 from wgengine.errors import ClosedError, ConfigError, Error, ForkedError, PrivilegeError, ReconfigError, StateError
 from wgengine.events import Broadcaster, ConfigChanged, Event, EventsLost, Failed, Subscription, TunLost, from_native
 from wgengine.knobs import Knobs
-from wgengine.link import LINK_STEPS, BringUp, Link, Refusal, open_link, refused, still_owed, with_bring_up
+from wgengine.link import LINK_STEPS, BringUp, Link, Refusal, in_order, open_link, refused, still_owed
 from wgengine.reconfig import AddPeer, ChangePeer, Changes, DevicePlan, LinkStep, Step, device_plan, diff
 from wgengine.resolve import Resolver
 from wgengine.status import EngineStatus, PeerStatus
@@ -255,7 +255,9 @@ class Engine:
         changes = diff(self._applied, desired, observed=observed)
         if self._mode == "memory":  # there is no interface
             return Changes(tuple(step for step in changes.steps if not isinstance(step, LINK_STEPS)))
-        return replace(changes, steps=(*still_owed(self._owed, changes.steps, desired), *changes.steps))
+        link = [step for step in changes.steps if isinstance(step, LINK_STEPS)]
+        others = [step for step in changes.steps if not isinstance(step, LINK_STEPS)]
+        return replace(changes, steps=(*others, *in_order([*link, *still_owed(self._owed, link, desired)])))
 
     async def _apply(self, config: Config) -> Changes:
         async with self._applying:
@@ -286,10 +288,10 @@ class Engine:
         """Carry out what concerns the interface; what it refuses is owed."""
         if self._link is None:
             return ()
-        wanted: tuple[LinkStep | BringUp, ...] = tuple(step for step in steps if isinstance(step, LINK_STEPS))
+        wanted: list[LinkStep | BringUp] = [step for step in steps if isinstance(step, LINK_STEPS)]
         if BringUp() in self._owed:
-            wanted = with_bring_up(wanted)
-        self._owed = wanted
+            wanted = in_order([*wanted, BringUp()])
+        self._owed = tuple(wanted)
         refusals = await self._call(self._link.perform, wanted) if wanted else ()
         self._owed = tuple(step for step, _ in refusals)
         return refusals

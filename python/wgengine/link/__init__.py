@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from platform import system as platform
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from wgengine.reconfig import AddAddress, AddRoute, LinkStep, RemoveAddress, RemoveRoute, SetMTU, Step, diff
 
@@ -24,11 +24,11 @@ __all__ = [
     "Holdings",
     "Link",
     "Refusal",
+    "in_order",
     "open_link",
     "refused",
     "still_owed",
     "takes_others_along",
-    "with_bring_up",
 ]
 
 # 1500 less the outer IPv6 and UDP headers and WireGuard's own 32 bytes (whitepaper 5.4.6), as wg-quick has it
@@ -55,7 +55,7 @@ class Link(Protocol):
     """One interface, changed step by step."""
 
     def perform(self, steps: Sequence[LinkStep | BringUp]) -> tuple[Refusal, ...]:
-        """Do what can be done, in this order, and tell what was refused."""
+        """Do what can be done, in this order, and tell what was refused. Blocks."""
 
 
 class Holdings:
@@ -85,13 +85,18 @@ class Holdings:
         ]
 
 
-def with_bring_up(steps: Sequence[LinkStep | BringUp]) -> tuple[LinkStep | BringUp, ...]:
-    """The steps with the link coming up where it must: no system takes a route over a link that is down."""
-    first = next((at for at, step in enumerate(steps) if isinstance(step, AddRoute)), len(steps))
-    return (*steps[:first], BringUp(), *steps[first:])
+S = TypeVar("S", bound=LinkStep | BringUp)
+
+# What goes makes room; the MTU decides whether there can be IPv6; no system takes a route over a link that is down.
+_ORDER: tuple[type[LinkStep | BringUp], ...] = (RemoveRoute, RemoveAddress, SetMTU, AddAddress, BringUp, AddRoute)
 
 
-def still_owed(owed: Iterable[LinkStep | BringUp], steps: tuple[Step, ...], desired: Config) -> Iterator[LinkStep]:
+def in_order(steps: Iterable[S]) -> list[S]:
+    """The steps in the order in which an interface takes them."""
+    return sorted(steps, key=lambda step: _ORDER.index(type(step)))
+
+
+def still_owed(owed: Iterable[LinkStep | BringUp], steps: Sequence[Step], desired: Config) -> Iterator[LinkStep]:
     """What the interface refused before and the new configuration still wants."""
     owed = [step for step in owed if not isinstance(step, BringUp) and step not in steps]
     if not owed:

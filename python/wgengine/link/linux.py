@@ -19,6 +19,7 @@ IFF_UP = 1
 
 # What the kernel says when a thing that shall go is gone: the aim is reached.
 _GONE = {errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT}
+_NO_IPV6 = {errno.EACCES, errno.EAFNOSUPPORT, errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP}
 
 
 class LinuxLink:
@@ -123,6 +124,6 @@ def _why(step: LinkStep | BringUp, code: int) -> str:
     text = os.strerror(code)
     if isinstance(step, AddRoute) and code == errno.EEXIST:
         return f"{text}: another route has this prefix; remove it, or set Table to a number or off"
-    if isinstance(step, AddAddress | AddRoute) and ":" in str(step) and code in {errno.EACCES, errno.EOPNOTSUPP}:
-        return f"{text}: IPv6 is disabled here (sysctl disable_ipv6)"
+    if isinstance(step, AddAddress | AddRoute) and ":" in str(step) and code in _NO_IPV6:
+        return f"{text}: the interface has no IPv6; it needs an MTU of at least 1280, and sysctl disable_ipv6 = 0"
     return text

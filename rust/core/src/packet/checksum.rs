@@ -16,12 +16,12 @@ impl Sum {
     /// The pseudo-header of RFC 793 and RFC 8200, 8.1: `addresses` are both addresses as they lie in the IP header,
     /// `length` is that of the transport header and its payload.
     pub fn pseudo_header(addresses: &[u8], protocol: u8, length: usize) -> Sum {
-        Sum::new().add(addresses).word(u16::from(protocol)).word((length >> 16) as u16).word(length as u16)
+        Sum::new().bytes(addresses).word(u16::from(protocol)).word((length >> 16) as u16).word(length as u16)
     }
 
     /// Adds `bytes`; an odd last byte counts as if a zero followed, so only the last part may be of odd length.
     #[must_use]
-    pub fn add(self, bytes: &[u8]) -> Sum {
+    pub fn bytes(self, bytes: &[u8]) -> Sum {
         let (wide, rest) = bytes.as_chunks::<32>();
         let (mut even, mut odd) = (0u128, 0u128);
         for chunk in wide {
@@ -43,7 +43,7 @@ impl Sum {
             odd += u128::from(u16::from_ne_bytes([*last, 0]));
         }
         let sum = even + odd;
-        // Below 2^34 for any slice that fits into memory, so `self.0` could take a billion of them.
+        // Less than 2^34 for up to 16 GiB, so a billion such parts fit into 64 bits.
         let part = (sum & 0xffff_ffff) + (sum >> 32 & 0xffff_ffff) + (sum >> 64);
         Sum(self.0 + part as u64)
     }
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn rfc_1071_example() {
-        let sum = Sum::new().add(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        let sum = Sum::new().bytes(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
         assert_eq!(sum.partial(), [0xdd, 0xf2]);
         assert_eq!(sum.checksum(), [0x22, 0x0d]);
     }
@@ -114,15 +114,15 @@ mod tests {
     fn all_ones_of_every_length_fold_right() {
         let bytes = [0xffu8; 70_000];
         for length in (0..200).chain([65_534, 65_535, 70_000]) {
-            assert_eq!(Sum::new().add(&bytes[..length]).partial(), slow(&bytes[..length]).to_be_bytes(), "{length}");
+            assert_eq!(Sum::new().bytes(&bytes[..length]).partial(), slow(&bytes[..length]).to_be_bytes(), "{length}");
         }
     }
 
     #[test]
     fn a_zero_udp_checksum_is_sent_as_ones() {
-        let sum = Sum::new().add(&[0xff, 0xff]);
+        let sum = Sum::new().bytes(&[0xff, 0xff]);
         assert_eq!((sum.checksum(), sum.udp_checksum()), ([0, 0], [0xff, 0xff]));
-        assert_eq!(Sum::new().add(&[0xff, 0xfe]).udp_checksum(), [0, 1]);
+        assert_eq!(Sum::new().bytes(&[0xff, 0xfe]).udp_checksum(), [0, 1]);
     }
 
     #[test]
@@ -140,20 +140,20 @@ mod tests {
         fn agrees_with_the_slow_sum(bytes in prop::collection::vec(any::<u8>(), 0..3000), start in 0usize..9, cut in 0usize..1500) {
             let bytes = &bytes[start.min(bytes.len())..];
             let expected = slow(bytes).to_be_bytes();
-            prop_assert_eq!(Sum::new().add(bytes).partial(), expected);
+            prop_assert_eq!(Sum::new().bytes(bytes).partial(), expected);
             let (head, tail) = bytes.split_at((cut * 2).min(bytes.len() & !1));
-            prop_assert_eq!(Sum::new().add(head).add(tail).partial(), expected);
+            prop_assert_eq!(Sum::new().bytes(head).bytes(tail).partial(), expected);
         }
 
         #[test]
         fn a_checksum_makes_its_bytes_intact(mut bytes in prop::collection::vec(any::<u8>(), 2..1500), flip in any::<prop::sample::Index>()) {
             bytes[..2].fill(0);
-            let sum = Sum::new().add(&bytes).checksum();
+            let sum = Sum::new().bytes(&bytes).checksum();
             bytes[..2].copy_from_slice(&sum);
-            prop_assert!(Sum::new().add(&bytes).is_intact());
+            prop_assert!(Sum::new().bytes(&bytes).is_intact());
             let at = flip.index(bytes.len());
             bytes[at] ^= 0x10;
-            prop_assert!(!Sum::new().add(&bytes).is_intact());
+            prop_assert!(!Sum::new().bytes(&bytes).is_intact());
         }
     }
 }

@@ -256,7 +256,7 @@ impl Coalescer {
             } else {
                 ip[2..4].copy_from_slice(&(length as u16).to_be_bytes());
                 ip[10..12].fill(0);
-                let sum = Sum::new().add(ip).checksum();
+                let sum = Sum::new().bytes(ip).checksum();
                 ip[10..12].copy_from_slice(&sum);
             }
             let offset = if shape.tcp {

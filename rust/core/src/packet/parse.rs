@@ -125,7 +125,7 @@ impl Parsed {
 
 /// IPv4's fragment word: `None` when neither an offset nor "more fragments" is set.
 fn fragment(word: u16, offset: u16, more: u16) -> Option<Fragment> {
-    (word & (offset | more) != 0).then(|| Fragment { offset: (word & offset) << 3, more: word & more != 0 })
+    (word & (offset | more) != 0).then_some(Fragment { offset: (word & offset) << 3, more: word & more != 0 })
 }
 
 fn be16(packet: &[u8], at: usize) -> Option<u16> {

@@ -64,7 +64,8 @@ impl Shape {
     /// the kernel as it is, as joining would give it a right one.
     pub fn is_intact(&self, packet: &[u8]) -> bool {
         let (ip, segment) = packet.split_at(self.transport);
-        (self.ipv6 || Sum::new().add(ip).is_intact()) && self.pseudo_header(ip, segment.len()).add(segment).is_intact()
+        (self.ipv6 || Sum::new().bytes(ip).is_intact())
+            && self.pseudo_header(ip, segment.len()).bytes(segment).is_intact()
     }
 
     /// The pseudo-header's sum for a segment of `length` bytes behind the IP header `ip`.

@@ -174,7 +174,7 @@ impl<'a> Segments<'a> {
                 add_be16(&mut ip[4..6], 1);
             }
             ip[10..12].fill(0);
-            let sum = Sum::new().add(ip).checksum();
+            let sum = Sum::new().bytes(ip).checksum();
             ip[10..12].copy_from_slice(&sum);
         } else {
             ip[4..6].copy_from_slice(&((length - IPV6_HEADER) as u16).to_be_bytes());
@@ -192,13 +192,13 @@ impl<'a> Segments<'a> {
                 segment[TCP_FLAGS] |= self.last_flags;
             }
             segment[TCP_CHECKSUM..TCP_CHECKSUM + 2].fill(0);
-            let sum = pseudo.add(segment).checksum();
+            let sum = pseudo.bytes(segment).checksum();
             segment[TCP_CHECKSUM..TCP_CHECKSUM + 2].copy_from_slice(&sum);
         } else {
             let length = (segment.len() as u16).to_be_bytes();
             segment[UDP_LENGTH..UDP_LENGTH + 2].copy_from_slice(&length);
             segment[UDP_CHECKSUM..UDP_CHECKSUM + 2].fill(0);
-            let sum = pseudo.add(segment).udp_checksum();
+            let sum = pseudo.bytes(segment).udp_checksum();
             segment[UDP_CHECKSUM..UDP_CHECKSUM + 2].copy_from_slice(&sum);
         }
     }
@@ -235,7 +235,7 @@ fn complete_checksum(packet: &mut [u8], parsed: &Parsed, told: &VnetHeader) -> O
     let summed = packet.get_mut(start..)?;
     // The field holds the pseudo-header's sum, so it is a part of what is summed.
     summed.get(offset..offset + 2)?;
-    let sum = Sum::new().add(summed).udp_checksum();
+    let sum = Sum::new().bytes(summed).udp_checksum();
     summed[offset..offset + 2].copy_from_slice(&sum);
     Some(())
 }

@@ -156,7 +156,9 @@ def establish(
     With an `initiator` the other side is given no endpoint: it has to learn where its peer is.
     """
     tunnel = Tunnel(a=a, b=b, psk=genpsk() if psk else "")
-    for number, (own, other) in enumerate(((a, b), (b, a))):
+    # who may speak first comes last, or would not be heard
+    for number in (0, 1) if initiator == "b" else (1, 0):
+        own, other = tunnel.devices[number], tunnel.devices[1 - number]
         address = other.host.ipv4 if outer == 4 else f"[{other.host.ipv6}]"
         text = own.interface_section(PORT) + f"\n[Peer]\nPublicKey = {other.public}\n"
         text += f"AllowedIPs = {tunnel.ipv4[1 - number]}/32, {tunnel.ipv6[1 - number]}/128"
@@ -165,12 +167,10 @@ def establish(
             text += f"PresharedKey = {tunnel.psk}\n"
         if initiator in (None, "ab"[number]):
             text += f"Endpoint = {address}:{PORT}\n"
-        if keepalive:
-            text += f"PersistentKeepalive = {keepalive}\n"
-        own.setconf(text)
+            text += f"PersistentKeepalive = {keepalive}\n" if keepalive else ""
         own.address(f"{tunnel.ipv4[number]}/24", f"{tunnel.ipv6[number]}/64")
-    for device in tunnel.devices:
-        device.up(mtu)
+        own.up(mtu)
+        own.setconf(text)
     return tunnel
 
 

@@ -97,8 +97,8 @@ def ip_address(text: str) -> str:
         ) from None
 
 
-# What no host name holds: blanks and control characters, and what would mean something else in a line of text.
-_NOT_IN_HOST = re.compile(r"[\s\x00-\x1f\x7f#,/\[\]@\ud800-\udfff]")
+# What no host name holds: of ASCII anything but letters, digits, dots, hyphens and underscores; and any blank.
+_NOT_IN_HOST = re.compile(r"[\x00-,/:-@\[-^`{-\x7f\s\ud800-\udfff]")
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
@@ -112,10 +112,10 @@ class Endpoint:
     def __post_init__(self) -> None:
         if not _is_port(self.port):
             raise ConfigError(f"{self.port!r} is not a port; write a number from 0 to 65535", field="endpoint")
-        if not self.host or _NOT_IN_HOST.search(self.host):
-            raise ConfigError(f"Invalid endpoint host: {quoted(self.host)}; {_ENDPOINT_EXAMPLE}", field="endpoint")
         if ":" in self.host:
             object.__setattr__(self, "host", _ipv6_host(self.host))
+        elif not self.host or _NOT_IN_HOST.search(self.host):
+            raise ConfigError(f"Invalid endpoint host: {quoted(self.host)}; {_ENDPOINT_EXAMPLE}", field="endpoint")
         elif re.fullmatch(r"[0-9.]+", self.host):
             object.__setattr__(self, "host", _ipv4_host(self.host))
 

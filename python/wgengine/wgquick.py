@@ -217,8 +217,8 @@ class _Reader:
         names = self._many(section, "DNS", _words, _dns)
         config = Config(
             private_key=private_key,
-            listen_port=self._one(section, "ListenPort", _number(0, 65535), 0),
-            fwmark=self._one(section, "FwMark", _number(0, 0xFFFFFFFF, hexadecimal=True, off=True), 0),
+            listen_port=self._one(section, "ListenPort", _squeezed(_number(0, 65535)), 0),
+            fwmark=self._one(section, "FwMark", _squeezed(_number(0, 0xFFFFFFFF, hexadecimal=True, off=True)), 0),
             mtu=self._one(section, "MTU", _number(576, 65535), None),
             addresses=self._many(section, "Address", _words, interface_address),
             dns=[name for name in names if _is_server(name)],
@@ -241,7 +241,7 @@ class _Reader:
         preshared_key = self._one(section, "PresharedKey", _squeezed(PresharedKey.from_base64), None)
         allowed_ips = self._allowed_ips(section)
         endpoint = self._one(section, "Endpoint", _squeezed(Endpoint.parse), None)
-        keepalive = self._one(section, "PersistentKeepalive", _number(0, 65535, off=True), 0)
+        keepalive = self._one(section, "PersistentKeepalive", _squeezed(_number(0, 65535, off=True)), 0)
         try:
             peer = Peer(
                 public_key=public_key,
@@ -358,7 +358,7 @@ def _number(low: int, high: int, *, hexadecimal: bool = False, off: bool = False
     wanted = f"a number from {low} to {high}" + (" (0x… is fine)" if hexadecimal else "") + (" or off" if off else "")
 
     def read(text: str) -> int:
-        word = _squeeze(text).lower()
+        word = text.lower()
         if off and word == "off":
             return 0
         number = None

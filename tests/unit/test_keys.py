@@ -27,11 +27,14 @@ def test_a_secret_comes_out_only_where_it_is_asked_for(kind):
 
 
 @pytest.mark.parametrize("kind", [PrivateKey, PresharedKey])
-@pytest.mark.parametrize("leak", [pickle.dumps, copy.copy, copy.deepcopy])
-def test_a_secret_is_neither_pickled_nor_copied(kind, leak):
+def test_a_secret_is_neither_pickled_nor_copied(kind):
+    key = kind.from_base64(SECRET)
     with pytest.raises(TypeError) as caught:
-        leak(kind.from_base64(SECRET))
+        pickle.dumps(key)
     assert SECRET not in str(caught.value)
+    # a copy is the same object: the secret stays in one place
+    assert copy.copy(key) is key
+    assert copy.deepcopy(key) is key
 
 
 def test_generated_keys_differ():
@@ -49,7 +52,9 @@ def test_a_public_key_is_hashable_ordered_and_itself_after_a_copy():
 
 
 @pytest.mark.parametrize("kind", [PrivateKey, PublicKey, PresharedKey])
-@pytest.mark.parametrize("text", ["", "abc", SECRET[:-1], SECRET[:-2] + "Z=", SECRET + "A", " " + SECRET, "ä" * 44])
+@pytest.mark.parametrize(
+    "text", ["", SECRET[:-1], SECRET[:-2] + "Z=", SECRET + "A", SECRET[:20] + " " + SECRET[20:], "ä" * 44]
+)
 def test_a_malformed_key_is_refused_and_not_echoed(kind, text):
     with pytest.raises(ConfigError) as caught:
         kind.from_base64(text)

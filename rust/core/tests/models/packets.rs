@@ -128,7 +128,7 @@ impl Packet {
         if self.tcp {
             segment.extend(self.seq.to_be_bytes());
             segment.extend(self.ack.to_be_bytes());
-            segment.extend([((20 + self.options.len()) / 4 << 4) as u8 | self.reserved, self.flags]);
+            segment.extend([((20 + self.options.len()) * 4) as u8 | self.reserved, self.flags]);
             segment.extend(self.window.to_be_bytes());
             segment.extend([0; 4]);
             segment.extend(&self.options);

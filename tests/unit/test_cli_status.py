@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from wgengine.cli import main, uapi
-from wgengine.cli.outcome import NotRunningError
-from wgengine.errors import ConfigError
+from wgengine.cli import interface, main, uapi
+from wgengine.cli.outcome import NotRunningError, UsageError
 from wgengine.keys import PrivateKey, PublicKey
 
 OWN = PrivateKey.generate()
@@ -87,13 +86,13 @@ def test_errno_of_the_device_is_put_into_words() -> None:
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "sixteen-letters-", "a b", "x\0y"])
 def test_name_that_is_no_interface_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="no interface name"):
+    with pytest.raises(UsageError, match="no interface name"):
         uapi.ask(name)
 
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(uapi, "DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(interface, "SOCKETS", str(tmp_path))
     return tmp_path
 
 
@@ -143,9 +142,9 @@ def test_json_holds_what_the_socket_told_and_nothing_else(
     served: list[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(["status", "--json"]) == 0
-    (interface,) = json.loads(capsys.readouterr().out)
-    assert set(interface) == {"name", "time", "public_key", "listen_port", "fwmark", "peers"}
-    assert [peer["public_key"] for peer in interface["peers"]] == [str(PEER), str(OTHER)]
+    (told,) = json.loads(capsys.readouterr().out)
+    assert set(told) == {"name", "time", "public_key", "listen_port", "fwmark", "peers"}
+    assert [peer["public_key"] for peer in told["peers"]] == [str(PEER), str(OTHER)]
 
 
 def test_nothing_running_is_exit_4(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,7 +181,7 @@ def test_one_that_answers_nonsense_hides_no_other(
 
 def test_plain_status_loads_no_rich(directory: Path) -> None:
     code = (
-        f"import sys; from wgengine.cli import uapi; uapi.DIRECTORY = {str(directory)!r}; "
+        f"import sys; from wgengine.cli import interface; interface.SOCKETS = {str(directory)!r}; "
         "from wgengine.cli.main import main; main(['status']); sys.exit('rich' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30).returncode == 0

@@ -21,6 +21,7 @@ from wgengine.engine import Mode
 _OUTER = "wgdemo-wire"
 _TUNNEL = "wgdemo"
 _MTU = 1420
+_HANDSHAKE_WITHIN = 5  # seconds
 
 
 class End:
@@ -76,11 +77,13 @@ class End:
         events = self._running().events()
         began = time.time()
         ping = asyncio.create_task(asyncio.to_thread(self._moving().ping, 1))
-        async for event in events:
-            if isinstance(event, SessionUp):
-                await ping
-                return {"seconds": max(event.time - began, 0.0)}
-        raise ConnectionError("the engine ended before the handshake was complete")
+        try:
+            async with asyncio.timeout(_HANDSHAKE_WITHIN):
+                up = await anext(event async for event in events if isinstance(event, SessionUp))
+        except TimeoutError:
+            raise ConnectionError(f"no session within {_HANDSHAKE_WITHIN} s; does UDP get through here?") from None
+        await ping
+        return {"seconds": max(up.time - began, 0.0)}
 
     async def ping(self, count: int) -> dict[str, Any]:
         """Answers with the round trips in seconds."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from wgengine.cli import outcome
+from wgengine.cli import interface, outcome
 
 if TYPE_CHECKING:
     from wgengine._native import Device
@@ -102,7 +102,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], *, program: 
     if level and level not in _LEVELS:
         raise outcome.UsageError(f"LOG_LEVEL={level}: write silent, error or verbose")
     return Order(
-        name=names[0],
+        name=interface.check_name(names[0]),
         foreground=bool(flags & {"-f", "--foreground"}) or environment.get("WG_PROCESS_FOREGROUND") == "1",
         json="--json" in flags,
         level=_LEVELS[level or "error"],
@@ -251,7 +251,7 @@ def _explain(error: Exception, order: Order) -> str:
 def _report_success(order: Order, device: "Device", ready: int | None) -> None:
     import json
 
-    socket = f"/var/run/wireguard/{device.name}.sock"
+    socket = interface.socket_path(device.name)
     if order.json:
         line = json.dumps({"interface": device.name, "mtu": device.mtu, "pid": os.getpid(), "socket": socket})
     else:

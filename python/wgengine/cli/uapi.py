@@ -1,31 +1,28 @@
 """Asks the UAPI sockets of this machine for their state. Any implementation answers: ours, wireguard-go, boringtun."""
 
 import os
-import re
 import socket
 import time
 from typing import Any, Final
 
+from wgengine.cli import interface as places
 from wgengine.cli.outcome import NotRunningError, describe
-from wgengine.errors import ConfigError, PrivilegeError, quoted
+from wgengine.errors import PrivilegeError
 from wgengine.keys import PrivateKey, PublicKey
 from wgengine.status import EngineStatus, PeerStatus
 
-DIRECTORY: Final = "/var/run/wireguard"
-_SUFFIX: Final = ".sock"
 _PATIENCE: Final = 10.0
-_NAME: Final = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}")  # as wg-quick takes it; it becomes part of a path
 
 
 def interfaces() -> list[str]:
     """The names that have a UAPI socket, served or not."""
     try:
-        names = os.listdir(DIRECTORY)
+        names = os.listdir(places.SOCKETS)
     except FileNotFoundError:
         return []
     except PermissionError:
-        raise PrivilegeError(f"{DIRECTORY} is closed to this user; run this as root (sudo)") from None
-    return sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+        raise PrivilegeError(f"{places.SOCKETS} is closed to this user; run this as root (sudo)") from None
+    return sorted(name.removesuffix(places.SUFFIX) for name in names if name.endswith(places.SUFFIX))
 
 
 def ask(interface: str) -> EngineStatus:
@@ -37,9 +34,7 @@ def ask(interface: str) -> EngineStatus:
 
 
 def _exchange(interface: str, request: str) -> str:
-    if not _NAME.fullmatch(interface):
-        raise ConfigError(f"{quoted(interface)} is no interface name; write one such as wg0")
-    path = f"{DIRECTORY}/{interface}{_SUFFIX}"
+    path = places.socket_path(places.check_name(interface))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_PATIENCE)
         try:

@@ -22,6 +22,7 @@ HERE = Path("lib.rs")
 def test_the_core_may_not_touch_the_world(source: str) -> None:
     assert list(borders.rust_violations("core", HERE, source))
     assert not list(borders.rust_violations("io", HERE, source))
+    assert not list(borders.rust_violations("core", Path("request_tests.rs"), source)), "a test may take the time"
 
 
 @pytest.mark.parametrize(

@@ -57,12 +57,12 @@ class _Pings(NamedTuple):
         )
 
     def table(self) -> Table:
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-        table.add_column("  ping")
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+        table.add_column(f"  {'ping':<9}")
         for name in ("sent", "back", "min", "median", "p99", "max"):
-            table.add_column(name, justify="right")
-        times = ("-" if value is None else f"{value:.3f}" for value in self[2:])
-        table.add_row("    ms", str(self.sent), str(self.received), *times)
+            table.add_column(name, justify="right", header_style="dim")
+        times = ("-" if value is None else f"{value:.3f} ms" for value in self[2:])
+        table.add_row("", str(self.sent), str(self.received), *times)
         return table
 
 

@@ -127,7 +127,8 @@ def build(*, memory: bool) -> Iterator[Lab]:
             stack.close()
             if builder is _in_memory:
                 raise
-            notes.append(str(error))
+            if str(error) not in notes:
+                notes.append(str(error))
         except BaseException:
             stack.close()
             raise

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
 from wgengine._native import Device, DeviceState, PeerPlan, Plan
 from wgengine.config import Config, Peer
-from wgengine.errors import ClosedError, ConfigError, Error, ForkedError, PrivilegeError, ReconfigError, StateError
+from wgengine.errors import ClosedError, ConfigError, Error, ForkedError, ReconfigError, StateError
 from wgengine.events import Broadcaster, ConfigChanged, Event, EventsLost, Failed, Subscription, TunLost, from_native
 from wgengine.knobs import Knobs
 from wgengine.link import LINK_STEPS, BringUp, Link, Refusal, in_order, open_link, refused, still_owed
@@ -38,10 +38,6 @@ log = logging.getLogger("wgengine.engine")
 Mode: TypeAlias = Literal["auto", "tun", "memory"]
 T = TypeVar("T")
 
-NEEDS = (
-    "a TUN device needs CAP_NET_ADMIN and /dev/net/tun: run as root, start the container with "
-    "--cap-add NET_ADMIN --device /dev/net/tun, or try it in a namespace of your own with unshare -Urn"
-)
 _SENT_FRESH_S = 1.0
 
 
@@ -110,8 +106,8 @@ class Engine:
 
     @property
     def tun_fd(self) -> int | None:
-        """The TUN that was lent to it. It stays open: the engine has a duplicate."""
-        return self._tun_fd
+        """The descriptor of its TUN, not to be closed; before the engine runs, the one that is lent to it."""
+        return self._device.tun_fd if self._device is not None and self._mode == "tun" else self._tun_fd
 
     @property
     def memory_fd(self) -> int | None:
@@ -202,30 +198,30 @@ class Engine:
 
     def _open(self) -> Device:
         """Make the device. Blocks."""
+        try:
+            return self._make(uapi=self._uapi)
+        except OSError as error:
+            if not self._uapi or not (isinstance(error, PermissionError) or error.errno == errno.EROFS):
+                raise
+            # Root of a user namespace may make a TUN, but not write to /var/run: the tunnel is what matters. Where it
+            # is the TUN that is not allowed, the second attempt says so.
+            device = self._make(uapi=False)
+            log.warning("%s: no control socket, so `wg` will not see it: %s", device.name, error)
+            return device
+
+    def _make(self, *, uapi: bool) -> Device:
         mtu = self._config.mtu if self._config is not None else None
-        uapi = self._uapi
-        while True:
-            try:
-                return Device(
-                    name=self._name,
-                    tun_fd=self._tun_fd,
-                    memory=self._mode == "memory",
-                    mtu=mtu or 0,
-                    shards=self._knobs.shards or 0,
-                    uapi=uapi,
-                    tun_offload=self._knobs.tun_offload,
-                    udp_gso=self._knobs.udp_gso,
-                    udp_gro=self._knobs.udp_gro,
-                )
-            except PrivilegeError as error:
-                raise PrivilegeError(error.errno or errno.EPERM, NEEDS) from error
-            except OSError as error:
-                if error.filename == "/dev/net/tun":
-                    raise PrivilegeError(error.errno, f"{error.strerror}: {NEEDS}") from error
-                if not (uapi and error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}):
-                    raise
-                log.warning("no control socket, so `wg` will not see this engine: %s", error)
-                uapi = False
+        return Device(
+            name=self._name,
+            tun_fd=self._tun_fd,
+            memory=self._mode == "memory",
+            mtu=mtu or 0,
+            shards=self._knobs.shards or 0,
+            uapi=uapi,
+            tun_offload=self._knobs.tun_offload,
+            udp_gso=self._knobs.udp_gso,
+            udp_gro=self._knobs.udp_gro,
+        )
 
     async def _close(self) -> None:
         if self._resolver is not None:

@@ -77,7 +77,7 @@ class Engine:
 
     @property
     def tun_fd(self) -> int | None:
-        """The TUN that was lent to it. It stays open: the engine has a duplicate."""
+        """The descriptor of its TUN, not to be closed; before the engine runs, the one that is lent to it."""
         return self._engine.tun_fd
 
     @property

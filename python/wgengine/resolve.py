@@ -62,10 +62,11 @@ class Name:
 
     def answered(self, addresses: tuple[str, ...], now: float, sent: int) -> Name:
         """New addresses. One that works, or was not found wanting yet, stays chosen while it is among them."""
-        keep = self.address if self.fruitless == 0 else None
-        chosen = addresses.index(keep) if keep in addresses else 0
         known = replace(self, addresses=addresses, fruitless=0, failures=0, retry_in=0.0, asked=now)
-        return known if keep in addresses and keep == self.current else known._choose(chosen, now, sent)
+        if self.fruitless == 0 and self.address in addresses:
+            kept = replace(known, chosen=addresses.index(self.address))
+            return kept if self.address == self.current else kept._choose(kept.chosen, now, sent)
+        return known._choose(0, now, sent)
 
     def unanswered(self, now: float, jitter: float) -> Name:
         """No answer: the pause doubles. `jitter` lies between -1 and 1."""

@@ -70,6 +70,7 @@ impl Prefix {
         self.addr
     }
 
+    #[allow(clippy::len_without_is_empty)] // a prefix length, not a number of things
     pub fn len(&self) -> u8 {
         self.len
     }

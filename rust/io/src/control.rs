@@ -174,8 +174,8 @@ impl Control {
             i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
         });
         let watch = self.watch.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        let mut fds = [self.shared.inbox.wake.as_raw_fd(), watch]
-            .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+        let mut fds =
+            [self.shared.inbox.wake.as_raw_fd(), watch].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
         // SAFETY: `fds` outlives the call and its length is given; negative descriptors are passed over.
         if unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) } < 0 {
             let error = io::Error::last_os_error();

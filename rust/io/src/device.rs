@@ -1,5 +1,6 @@
 //! A WireGuard device: a TUN, sockets, peers, and the threads that move packets between them.
 
+use crate::clock;
 use crate::control::{Control, Inbox};
 use crate::counters::{self, Counters};
 use crate::offloads::Offloads;
@@ -10,7 +11,6 @@ use crate::tun::{self, Tun};
 use crate::uapi;
 use crate::udp::Sockets;
 use crate::wake::Wake;
-use crate::clock;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
 use std::io;
@@ -183,7 +183,8 @@ impl Shared {
         let mark = plan.fwmark.unwrap_or(settings.fwmark);
         let port = plan.listen_port.unwrap_or(settings.listen_port);
         let (_, sockets) = self.sockets();
-        let rebind = sockets.port == 0 || (plan.listen_port.is_some() && port != settings.listen_port && port != sockets.port);
+        let rebind =
+            sockets.port == 0 || (plan.listen_port.is_some() && port != settings.listen_port && port != sockets.port);
         if rebind {
             let fresh = Sockets::bind(port, mark, self.shards())?;
             if Offloads::on(&self.offloads.udp_gro) && fresh.all().any(|socket| socket.set_gro(true).is_err()) {
@@ -329,6 +330,21 @@ impl uapi::Handler for Shared {
     }
 }
 
+/// What could not be had at start.
+#[derive(Debug)]
+pub enum StartError {
+    Tun(io::Error),
+    Uapi(io::Error),
+    /// A thread, an event descriptor or the like.
+    System(io::Error),
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> StartError {
+        StartError::System(error)
+    }
+}
+
 /// A running device. Dropping it closes it.
 pub struct Device {
     shared: Arc<Shared>,
@@ -343,7 +359,8 @@ fn default_shards() -> usize {
 }
 
 impl Device {
-    pub fn start(options: Options<'_>) -> io::Result<Device> {
+    /// Make the TUN, listen for UAPI, start the threads.
+    pub fn start(options: Options<'_>) -> Result<Device, StartError> {
         let shards = if options.shards == 0 { default_shards() } else { options.shards };
         let offloads = Offloads::default();
         for (name, flag) in offloads.names() {
@@ -355,12 +372,13 @@ impl Device {
             flag.store(on, Ordering::Relaxed);
         }
         let tun = match options.tun {
-            TunSource::Create(name) => tun::create(name, shards, &offloads)?,
-            TunSource::Adopt(fd) => tun::adopt(fd, &offloads)?,
-            TunSource::Memory => Tun::memory()?,
+            TunSource::Create(name) => tun::create(name, shards, &offloads),
+            TunSource::Adopt(fd) => tun::adopt(fd, &offloads),
+            TunSource::Memory => Tun::memory(),
         };
+        let tun = tun.map_err(StartError::Tun)?;
         if options.mtu != 0 && tun.ifindex != 0 {
-            tun::set_mtu(&tun.name, options.mtu)?;
+            tun::set_mtu(&tun.name, options.mtu).map_err(StartError::Tun)?;
         }
         let mtu = match tun.ifindex {
             0 if options.mtu != 0 => options.mtu,
@@ -369,7 +387,10 @@ impl Device {
         };
         let (listener, path) = match options.uapi {
             UapiSource::None => (None, None),
-            UapiSource::Listen => uapi::listen(&tun.name).map(|(listener, path)| (Some(listener), Some(path)))?,
+            UapiSource::Listen => {
+                let (listener, path) = uapi::listen(&tun.name).map_err(StartError::Uapi)?;
+                (Some(listener), Some(path))
+            }
             UapiSource::Adopt(listener) => (Some(listener), None),
         };
         let queues = tun.queues();

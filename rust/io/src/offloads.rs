@@ -17,12 +17,7 @@ pub struct Offloads {
 
 impl Offloads {
     pub fn names(&self) -> [(&'static str, &AtomicBool); 4] {
-        [
-            ("tun_tso", &self.tun_tso),
-            ("tun_uso", &self.tun_uso),
-            ("udp_gso", &self.udp_gso),
-            ("udp_gro", &self.udp_gro),
-        ]
+        [("tun_tso", &self.tun_tso), ("tun_uso", &self.tun_uso), ("udp_gso", &self.udp_gso), ("udp_gro", &self.udp_gro)]
     }
 
     pub fn on(flag: &AtomicBool) -> bool {

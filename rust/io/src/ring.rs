@@ -50,7 +50,8 @@ impl Ring {
     pub fn drain(&self, limit: usize) -> Drained {
         let mut waiting = self.waiting.lock();
         let take = limit.min(waiting.events.len());
-        let drained = Drained { lost: core::mem::take(&mut waiting.lost), events: waiting.events.drain(..take).collect() };
+        let drained =
+            Drained { lost: core::mem::take(&mut waiting.lost), events: waiting.events.drain(..take).collect() };
         if waiting.events.is_empty() {
             self.wake.clear();
         }

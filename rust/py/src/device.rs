@@ -68,7 +68,7 @@ impl Device {
             None => UapiSource::None,
         };
         let options = Options { tun, mtu, shards, uapi, tun_offload, udp_gso, udp_gro };
-        let running = py.detach(|| Running::start(options)).map_err(|e| error::tun(&e, &shown))?;
+        let running = py.detach(|| Running::start(options)).map_err(|e| error::start(&e, &shown))?;
         Ok(Device { running })
     }
 

@@ -3,6 +3,7 @@
 use pyo3::exceptions::PyOSError;
 use pyo3::PyErr;
 use std::io;
+use wgengine_io::device::StartError;
 
 pyo3::import_exception!(wgengine.errors, ConfigError);
 pyo3::import_exception!(wgengine.errors, StateError);
@@ -10,7 +11,8 @@ pyo3::import_exception!(wgengine.errors, ClosedError);
 pyo3::import_exception!(wgengine.errors, PrivilegeError);
 
 /// What would help where a TUN may not be made.
-const PRIVILEGE: &str = "no permission to make a TUN device. In a container add `--cap-add NET_ADMIN --device /dev/net/tun`; \
+const PRIVILEGE: &str =
+    "no permission to make a TUN device. In a container add `--cap-add NET_ADMIN --device /dev/net/tun`; \
      as an ordinary user run in a namespace of your own: `unshare -Urn`";
 
 /// Keeps errno; `doing` says what was tried.
@@ -26,8 +28,22 @@ pub fn os(error: &io::Error, doing: &str) -> PyErr {
     }
 }
 
-/// An error of making or adopting a TUN.
-pub fn tun(error: &io::Error, name: &str) -> PyErr {
+/// Why a device called `name` did not start.
+pub fn start(error: &StartError, name: &str) -> PyErr {
+    match error {
+        StartError::Tun(error) => tun(error, name),
+        StartError::Uapi(error) => match error.raw_os_error() {
+            Some(libc_errno::EADDRINUSE) => os(
+                error,
+                &format!("/var/run/wireguard/{name}.sock is in use: another program serves an interface of this name"),
+            ),
+            _ => os(error, &format!("UAPI socket /var/run/wireguard/{name}.sock")),
+        },
+        StartError::System(error) => os(error, "starting the device"),
+    }
+}
+
+fn tun(error: &io::Error, name: &str) -> PyErr {
     match error.raw_os_error() {
         Some(libc_errno::EPERM | libc_errno::EACCES) => PrivilegeError::new_err(PRIVILEGE),
         Some(libc_errno::ENOENT | libc_errno::ENODEV | libc_errno::ENXIO) => {
@@ -38,7 +54,7 @@ pub fn tun(error: &io::Error, name: &str) -> PyErr {
     }
 }
 
-/// The numbers that Linux and macOS share.
+/// errno values, by name.
 mod libc_errno {
     pub const EPERM: i32 = 1;
     pub const ENOENT: i32 = 2;
@@ -46,6 +62,10 @@ mod libc_errno {
     pub const EACCES: i32 = 13;
     pub const EBUSY: i32 = 16;
     pub const ENODEV: i32 = 19;
+    #[cfg(target_os = "linux")]
+    pub const EADDRINUSE: i32 = 98;
+    #[cfg(not(target_os = "linux"))]
+    pub const EADDRINUSE: i32 = 48;
 }
 
 pub fn closed() -> PyErr {

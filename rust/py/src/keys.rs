@@ -35,7 +35,9 @@ fn pick(n: u8) -> u8 {
 /// Why a text is no key; never the text itself.
 fn from_base64(text: &str, what: &str) -> PyResult<[u8; 32]> {
     let text = text.trim();
-    let refuse = |why: &str| Err(ConfigError::new_err(format!("{what}: {why}; a key is 32 bytes in base64, 44 characters ending in '='")));
+    let refuse = |why: &str| {
+        Err(ConfigError::new_err(format!("{what}: {why}; a key is 32 bytes in base64, 44 characters ending in '='")))
+    };
     if text.len() != 44 {
         return refuse(&format!("{} characters", text.chars().count()));
     }
@@ -43,7 +45,9 @@ fn from_base64(text: &str, what: &str) -> PyResult<[u8; 32]> {
     let mut bytes = Zeroizing::new([0u8; 33]);
     let (mut word, mut bits, mut at) = (0u32, 0, 0);
     for c in digits.bytes() {
-        let Some(value) = BASE64.iter().position(|known| *known == c) else { return refuse("a character outside base64") };
+        let Some(value) = BASE64.iter().position(|known| *known == c) else {
+            return refuse("a character outside base64");
+        };
         word = word << 6 | value as u32;
         bits += 6;
         if bits >= 8 {
@@ -65,7 +69,8 @@ fn to_hex(bytes: &[u8; 32]) -> String {
 }
 
 fn from_hex(text: &str, what: &str) -> PyResult<[u8; 32]> {
-    let digits: Zeroizing<Vec<u8>> = Zeroizing::new(text.trim().bytes().filter_map(|c| (c as char).to_digit(16).map(|d| d as u8)).collect());
+    let digits: Zeroizing<Vec<u8>> =
+        Zeroizing::new(text.trim().bytes().filter_map(|c| (c as char).to_digit(16).map(|d| d as u8)).collect());
     if digits.len() != 64 || text.trim().len() != 64 {
         return Err(ConfigError::new_err(format!("{what}: a key in hex is 64 digits 0-9 and a-f")));
     }
@@ -82,7 +87,9 @@ fn read_file(py: Python<'_>, path: PathBuf) -> PyResult<Zeroizing<String>> {
 }
 
 fn refuse_copy(name: &str) -> PyErr {
-    PyTypeError::new_err(format!("{name} is secret: it is neither pickled nor copied; use to_base64() where you mean to store it"))
+    PyTypeError::new_err(format!(
+        "{name} is secret: it is neither pickled nor copied; use to_base64() where you mean to store it"
+    ))
 }
 
 /// A Curve25519 public key. Hashable, ordered by its bytes; `str()` is base64.
@@ -91,6 +98,7 @@ fn refuse_copy(name: &str) -> PyErr {
 pub struct PublicKey(pub plan::PublicKey);
 
 #[pymethods]
+#[allow(clippy::wrong_self_convention)] // Python objects are shared
 impl PublicKey {
     /// Raises ConfigError when `text` is not 32 bytes in base64.
     #[staticmethod]
@@ -107,7 +115,9 @@ impl PublicKey {
     /// Raises ConfigError when `data` is not 32 bytes long.
     #[staticmethod]
     fn from_bytes(data: &[u8]) -> PyResult<PublicKey> {
-        let key = data.try_into().map_err(|_| ConfigError::new_err(format!("public key: {} bytes; a key has 32", data.len())))?;
+        let key = data
+            .try_into()
+            .map_err(|_| ConfigError::new_err(format!("public key: {} bytes; a key has 32", data.len())))?;
         Ok(PublicKey(plan::PublicKey(key)))
     }
 

@@ -84,7 +84,9 @@ fn take_block(
                     Some(this)
                 });
                 match shared.table.by_index(first.receiver) {
-                    Some(cell) => Run { now, shard, shared, counters, writer, owner, cell: &cell }.open(run, block.from),
+                    Some(cell) => {
+                        Run { now, shard, shared, counters, writer, owner, cell: &cell }.open(run, block.from)
+                    }
                     None => counters.drop(Drop::UnknownIndex, run.count() as u64),
                 }
             }

@@ -114,9 +114,8 @@ impl Shard {
         let mut ready = [libc::epoll_event { events: 0, u64: 0 }; 4];
         loop {
             // SAFETY: `ready` has room for as many events as are asked for.
-            let n = unsafe {
-                libc::epoll_wait(self.epoll.as_raw_fd(), ready.as_mut_ptr(), ready.len() as libc::c_int, -1)
-            };
+            let n =
+                unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), ready.as_mut_ptr(), ready.len() as libc::c_int, -1) };
             if n < 0 && fatal(&io::Error::last_os_error()) {
                 return Err(io::Error::last_os_error());
             }

@@ -92,8 +92,7 @@ impl Outbound {
     fn super_packet(&mut self, len: usize, shard: usize, shared: &Shared, sockets: &Sockets) -> Result<(), Drop> {
         let counters = &shared.counters[shard];
         let mtu = shared.mtu.load(Ordering::Relaxed) as usize;
-        let destination =
-            wgengine_core::packet::parse::destination(self.read.get(vnet::LEN..len).unwrap_or_default());
+        let destination = wgengine_core::packet::parse::destination(self.read.get(vnet::LEN..len).unwrap_or_default());
         let cell = self.owner_of(destination.ok_or(Drop::MalformedPacket)?, shared);
         let mut segments = Segments::new(&mut self.read, len)?;
         counters.tun_rx_packets.add(segments.count() as u64);

@@ -93,7 +93,10 @@ pub fn adopt(fd: BorrowedFd<'_>, offloads: &Offloads) -> io::Result<Tun> {
     // SAFETY: TUNGETIFF fills the flags.
     let flags = libc::c_int::from(unsafe { known.ifr_ifru.ifru_flags });
     if flags & libc::IFF_VNET_HDR == 0 || flags & libc::IFF_NO_PI == 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the TUN was opened without IFF_VNET_HDR and IFF_NO_PI"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the TUN was opened without IFF_VNET_HDR and IFF_NO_PI",
+        ));
     }
     nonblocking(&fd)?;
     header_size(fd.as_raw_fd())?;

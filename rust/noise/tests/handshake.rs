@@ -1,0 +1,116 @@
+//! Handshakes between two of ours, and with `snow` in both roles.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use wgengine_core::observe::drop::Drop;
+use wgengine_core::plan::Secret;
+use wgengine_core::wire::wireguard::{receiver, sender, Message, RESPONSE_LEN};
+use wgengine_noise::generate_psk;
+
+#[test]
+fn two_of_ours_agree_in_both_directions() {
+    let (mut a, mut b) = pair();
+    shake(&mut a, &mut b, 0);
+    for tag in 0..200 {
+        let out = a.seal(&packet(tag)).unwrap();
+        assert_eq!(b.open(1, &out), Ok(packet(tag)));
+        assert_eq!(b.open(1, &out), Err(Drop::Replayed));
+        let back = b.seal(&packet(tag)).unwrap();
+        assert_eq!(a.open(1, &back), Ok(packet(tag)));
+    }
+}
+
+#[test]
+fn the_responder_does_not_send_before_the_session_is_confirmed() {
+    let (mut a, mut b) = pair();
+    let initiation = a.initiate(0).unwrap();
+    b.respond(0, ADDRESS_A, &initiation).unwrap();
+    assert!(!b.peer.can_send(now(0).tick));
+}
+
+#[test]
+fn a_preshared_key_must_be_the_same_on_both_sides() {
+    for (ours, theirs, right) in [(1, 1, true), (1, 2, false), (1, 0, false), (0, 2, false)] {
+        let psk = |n: u8| (n > 0).then(|| Secret([n; 32]));
+        let (mut a, mut b) = pair();
+        a.peer.set_psk(psk(ours));
+        b.peer.set_psk(psk(theirs));
+        let initiation = a.initiate(0).unwrap();
+        let response = b.respond(0, ADDRESS_A, &initiation).unwrap();
+        assert_eq!(a.peer.finish(&response, address(ADDRESS_B), now(0)).is_ok(), right);
+    }
+}
+
+#[test]
+fn a_new_preshared_key_lets_the_session_live_and_counts_for_the_next() {
+    let (mut a, mut b) = pair();
+    shake(&mut a, &mut b, 0);
+    for side in [&mut a, &mut b] {
+        assert!(side.peer.set_psk(Some(Secret([9; 32]))));
+        assert!(!side.peer.set_psk(Some(Secret([9; 32]))));
+    }
+    let out = a.seal(&packet(1)).unwrap();
+    assert_eq!(b.open(1, &out), Ok(packet(1)));
+    shake(&mut a, &mut b, 2);
+}
+
+#[test]
+fn a_retry_is_answered_like_the_first_try_and_an_answer_to_the_first_still_counts() {
+    let (mut a, mut b) = pair();
+    let first = a.initiate(0).unwrap();
+    let response = b.respond(0, ADDRESS_A, &first).unwrap();
+    let second = a.initiate(6).unwrap();
+    assert_ne!(first, second);
+    a.peer.finish(&response, address(ADDRESS_B), now(6)).unwrap();
+    let keepalive = a.peer.keepalive(now(6).tick).unwrap();
+    assert_eq!(b.open(6, &keepalive), Ok(vec![]));
+}
+
+#[test]
+fn snow_initiates_with_and_without_psk() {
+    for psk in [[0; 32], generate_psk().0] {
+        let ((secret, theirs), (_, ours)) = (identity(), identity());
+        let mut state = snow(&secret, &ours.public(), &psk, true);
+        let mut side = Side::new(ours, theirs.public(), None);
+        side.peer.set_psk((psk != [0; 32]).then(|| Secret(psk)));
+        let initiation = snow_initiation(&mut state, &side.identity.public(), [1; 12]);
+        let response = side.respond(0, ADDRESS_A, &initiation).unwrap();
+        assert_eq!(receiver(Message::parse(&response).unwrap()), Some(SNOW_INDEX));
+        state.read_message(&response[12..60], &mut [0; 16]).unwrap();
+        let index = sender(&response);
+        let session = state.into_stateless_transport_mode().unwrap();
+        let mut plain = packet(5);
+        plain.resize(48, 0);
+        assert_eq!(side.open(0, &snow_seal(&session, index, 0, &plain)), Ok(packet(5)));
+        let sealed = side.seal(&packet(6)).unwrap();
+        assert_eq!(snow_open(&session, &sealed), packet(6));
+    }
+}
+
+#[test]
+fn snow_answers_with_and_without_psk() {
+    for psk in [[0; 32], generate_psk().0] {
+        let ((secret, theirs), (_, ours)) = (identity(), identity());
+        let mut state = snow(&secret, &ours.public(), &psk, false);
+        let mut side = Side::new(ours, theirs.public(), Some(ADDRESS_B));
+        side.peer.set_psk((psk != [0; 32]).then(|| Secret(psk)));
+        let initiation = side.initiate(0).unwrap();
+        let mut stamp = [0; 12];
+        assert_eq!(state.read_message(&initiation[8..116], &mut stamp).unwrap(), 12);
+        assert!(stamp[0] & 0x40 != 0, "TAI64 labels of our time begin with 0x40");
+        let mut response = [0; RESPONSE_LEN];
+        response[0] = 2;
+        response[4..8].copy_from_slice(&SNOW_INDEX.to_le_bytes());
+        response[8..12].copy_from_slice(&sender(&initiation).to_le_bytes());
+        state.write_message(&[], &mut response[12..60]).unwrap();
+        put_mac1(&mut response, &side.identity.public());
+        side.peer.finish(&response, address(ADDRESS_B), now(0)).unwrap();
+        let session = state.into_stateless_transport_mode().unwrap();
+        let sealed = side.seal(&packet(7)).unwrap();
+        assert_eq!(sealed[4..8], SNOW_INDEX.to_le_bytes());
+        assert_eq!(snow_open(&session, &sealed), packet(7));
+        assert_eq!(side.open(1, &snow_seal(&session, sender(&initiation), 0, &packet(8))), Ok(packet(8)));
+    }
+}

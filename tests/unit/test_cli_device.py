@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from lab import Host, Lab, until
-from wgengine.cli import device
+from wgengine.cli import device, interface
 from wgengine.cli.outcome import UsageError
+from wgengine.errors import PrivilegeError
 
 DEVICE = [sys.executable, "-m", "wgengine", "device"]
 
@@ -95,6 +96,25 @@ def test_loads_neither_parser_nor_event_loop() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert done.stdout == "2 [] False\n", done.stderr
+
+
+def test_root_of_a_user_namespace_is_told_about_the_socket_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the TUN is allowed and its socket is not: advice about the TUN would send them in a circle."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    refused = PrivilegeError("no permission")
+    monkeypatch.setattr(interface, "sockets_are_ours", lambda: False)
+    assert "mount -t tmpfs tmpfs /run" in device.explain(refused, parse("wg0"))
+    monkeypatch.setattr(interface, "sockets_are_ours", lambda: True)
+    assert device.explain(refused, parse("wg0")) == "no permission"
+
+
+def test_socket_directory_that_does_not_exist_yet_is_its_parents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interface, "SOCKETS", str(tmp_path / "run" / "wireguard"))
+    assert interface.sockets_are_ours()
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != str(tmp_path))
+    assert not interface.sockets_are_ours()
 
 
 # -- its life, in a network namespace ---------------------------------------------------------------------------------

@@ -227,7 +227,7 @@ def _report_failure(order: Order, error: Exception, ready: int | None) -> int:
     if not outcome.is_foreseen(error):
         raise error
     code = outcome.USAGE if isinstance(error, ValueError) else outcome.code_for(error)
-    message = f"{order.name}: {_explain(error, order)}"
+    message = f"{order.name}: {explain(error, order)}"
     if ready is None:
         outcome.complain(message)
     else:
@@ -235,7 +235,7 @@ def _report_failure(order: Order, error: Exception, ready: int | None) -> int:
     return code
 
 
-def _explain(error: Exception, order: Order) -> str:
+def explain(error: Exception, order: Order) -> str:
     """What went wrong with the device, and what to do."""
     text = outcome.describe(error)
     code = error.errno if isinstance(error, OSError) else None
@@ -245,6 +245,12 @@ def _explain(error: Exception, order: Order) -> str:
         return "the interface exists already and is not ours to take; choose another name"
     if code == errno.EBADF and order.tun_fd is not None:
         return f"WG_TUN_FD={order.tun_fd} is not an open TUN descriptor ({text})"
+    if isinstance(error, PermissionError) and os.geteuid() == 0 and not interface.sockets_are_ours():
+        # root of a user namespace, who may make the TUN but not the socket
+        return (
+            f"{interface.SOCKETS} belongs to another user; in a mount namespace of your own (`unshare -Urnm`) "
+            "put an empty /run over it: `mount -t tmpfs tmpfs /run`"
+        )
     return text
 
 

@@ -1,5 +1,6 @@
 """Names of interfaces and where their UAPI sockets are. Standard library only, for `wgengine device`."""
 
+import os
 import string
 from typing import Final
 
@@ -17,6 +18,14 @@ def check_name(name: str) -> str:
         shown = ascii(name if len(name) <= 40 else name[:40] + "...")
         raise UsageError(f"{shown} is no interface name; write 1 to {_LONGEST} letters or digits, such as wg0")
     return name
+
+
+def sockets_are_ours() -> bool:
+    """Whether this user may put a socket where they are."""
+    place = SOCKETS
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    return os.access(place, os.W_OK)
 
 
 def socket_path(name: str) -> str:

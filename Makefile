@@ -57,19 +57,19 @@ peers: $(VENV)/.tools | packages-test ## real peers for the interop tests, built
 build: $(VENV)/.native ## virtual environment and release build: a working .venv/bin/wgengine
 
 .PHONY: demo
-demo: build | packages-demo ## two engines and a tunnel between them, in under 15 seconds
+demo: packages-demo build ## two engines and a tunnel between them, in under 15 seconds
 	@$(BIN)/wgengine demo
 
 .PHONY: test
-test: build peers | packages-test ## every test, tier by tier, counted
+test: packages-test build peers ## every test, tier by tier, counted
 	@$(BIN)/python tools/tiers.py
 
 .PHONY: soak
-soak: build peers | packages-test ## the runs that take over a minute, whole
+soak: packages-test build peers ## the runs that take over a minute, whole
 	@WGENGINE_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 1800
 
 .PHONY: bench
-bench: build peers | packages-test ## wgengine against the other implementations on this machine, into bench.json
+bench: packages-test build peers ## wgengine against the other implementations on this machine, into bench.json
 	@$(BIN)/wgengine bench -o bench.json
 
 .PHONY: lint

@@ -272,7 +272,7 @@ def link_steps(
         moves = _peer_moves(applied, desired)
     removed, added = _route_steps(applied, desired, moves, flushed, can_route_default)
     yield from removed
-    yield from map(RemoveAddress, gone)
+    yield from map(RemoveAddress, reversed(gone))  # the first of a subnet last, as it takes the others along
     yield from (AddAddress(ip) for ip in desired.addresses if ip not in kept or ip in dragged)
     mtu = applied.mtu if applied is not None else None
     if mtu != desired.mtu:

@@ -160,6 +160,18 @@ def test_daemon_lets_go_of_its_callers_pipes(lab: Lab) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_daemon_whose_starter_is_gone_leaves_nothing(lab: Lab) -> None:
+    host, name = lab.host(), lab.interface()
+    code = (
+        "import os, sys; from wgengine.cli import device; reading, writing = os.pipe(); os.close(reading); "
+        "order = device.parse(sys.argv[1:], {}, program='x'); sys.exit(device._serve(order, ready=writing))"
+    )
+    done = host.attempt(sys.executable, "-c", code, name, timeout_s=20)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert name not in host.links()
+    assert not socket_of(name).exists()
+
+
 def test_small_memory(lab: Lab) -> None:
     host, name = lab.host(), lab.interface()
     status = Path(f"/proc/{start(host, name)}/status").read_text()

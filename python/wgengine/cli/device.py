@@ -81,7 +81,11 @@ def main(argv: Sequence[str] | None = None, *, program: str = "wgengine-device")
     except outcome.UsageError as error:
         outcome.complain(error)
         return outcome.USAGE
-    return _serve(order) if order.foreground else _daemonise(order)
+    try:
+        return _serve(order) if order.foreground else _daemonise(order)
+    except KeyboardInterrupt:  # before the device is there; a daemon that is starting finds nobody to tell, and ends
+        outcome.complain("interrupted")
+        return outcome.INTERRUPTED
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str], *, program: str) -> Order:
@@ -189,17 +193,14 @@ def _serve(order: Order, ready: int | None = None) -> int:
     try:
         device = _make(order)
     except Exception as error:
+        if not outcome.is_foreseen(error):
+            raise
         return _report_failure(order, error, ready)
     try:
-        if order.name_file:
-            with open(order.name_file, "w", encoding="utf-8") as file:
-                file.write(f"{device.name}\n")
-    except OSError as error:
-        device.close()
-        return _report_failure(order, error, ready)
-    _report_success(order, device, ready)
-    try:
+        _report_success(order, device, ready)
         return _watch(device, wakeup, order.level)
+    except BrokenPipeError:  # whoever started it is gone already
+        return outcome.FAILED
     finally:
         device.close()
 
@@ -211,7 +212,7 @@ def _noted(_number: int, _frame: object) -> None:
 def _make(order: Order) -> "Device":
     from wgengine._native import Device
 
-    return Device(
+    device = Device(
         name=None if order.tun_fd is not None else order.name,
         tun_fd=order.tun_fd,
         uapi=True,
@@ -221,11 +222,17 @@ def _make(order: Order) -> "Device":
         udp_gso=order.udp_gso,
         udp_gro=order.udp_gro,
     )
+    if order.name_file:
+        try:
+            with open(order.name_file, "w", encoding="utf-8") as file:
+                file.write(f"{device.name}\n")
+        except OSError:
+            device.close()
+            raise
+    return device
 
 
 def _report_failure(order: Order, error: Exception, ready: int | None) -> int:
-    if not outcome.is_foreseen(error):
-        raise error
     code = outcome.USAGE if isinstance(error, ValueError) else outcome.code_for(error)
     message = f"{order.name}: {explain(error, order)}"
     if ready is None:

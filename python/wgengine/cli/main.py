@@ -48,7 +48,7 @@ def _click(arguments: list[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         outcome.complain("interrupted")
-        return 130
+        return outcome.INTERRUPTED
     except Exception as error:
         if isinstance(error, BrokenPipeError):  # `wgengine status | head`: no failure worth a word
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more

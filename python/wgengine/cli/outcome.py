@@ -12,6 +12,7 @@ FAILED: Final = 1
 USAGE: Final = 2
 PRIVILEGE: Final = 3
 NOT_RUNNING: Final = 4
+INTERRUPTED: Final = 130  # as shells count SIGINT
 
 
 class UsageError(Exception):

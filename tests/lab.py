@@ -305,12 +305,17 @@ class Lab:
         self.join(a, b)
         return a, b
 
+    def remove(self, host: Host) -> None:
+        """Deletes a host's name; the namespace lasts as long as a process is in it."""
+        run(["ip", "netns", "delete", host.name])
+        self.hosts.remove(host)
+
     def interface(self) -> str:
         """A fresh interface name. UAPI sockets are files, so names must differ between namespaces too."""
         return f"wg{TAG}x{next(_serial)}"
 
-    def device(self, program: Program, host: Host, **options: object) -> Device:
-        device = Device(program=program, host=host, name=self.interface(), **options)  # type: ignore[arg-type]
+    def device(self, program: Program, host: Host, *, name: str = "", **options: object) -> Device:
+        device = Device(program=program, host=host, name=name or self.interface(), **options)  # type: ignore[arg-type]
         self.devices.append(device)
         device.start()
         return device

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 from lab import dut, is_wgengine, until
 from peers.device import Program, to_hex
+from peers.tun import open_tun
 from peers.tunnel import PORT, Tunnel, between
 
 if TYPE_CHECKING:
@@ -122,11 +124,14 @@ def test_case_20_fwmark_is_applied_and_shown(lab: Lab, outer: int) -> None:
 def test_case_20_a_mark_without_the_privilege_is_eperm(lab: Lab) -> None:
     host = lab.host()
     name = lab.interface()
-    # a TUN that lasts and belongs to us may be opened without CAP_NET_ADMIN; a socket's mark may not be set then
-    host.run("ip", "tuntap", "add", "dev", name, "mode", "tun", "user", "root")
-    ours = dut()
-    weak = Program(name=ours.name, command=("setpriv", "--bounding-set=-net_admin", *ours.command))
-    device = lab.device(weak, host, name=name)
+    # who is handed a TUN needs no capability, but for the mark of a socket (CAP_NET_ADMIN or CAP_NET_RAW)
+    fd = host.call(lambda: open_tun(name))
+    try:
+        ours = dut()
+        weak = Program(name=ours.name, command=("setpriv", "--bounding-set=-net_admin,-net_raw", *ours.command))
+        device = lab.device(weak, host, name=name, env={"WG_TUN_FD": str(fd)}, pass_fds=(fd,))
+    finally:
+        os.close(fd)
     assert device.uapi("set=1\nlisten_port=51820") == OK
     assert device.uapi("set=1\nfwmark=51820") == "errno=-1\n\n"
     assert device.show().fwmark == "off"

@@ -76,6 +76,7 @@ class Device:
     host: Host
     name: str
     env: Mapping[str, str] = field(default_factory=dict)
+    pass_fds: tuple[int, ...] = ()
     private: str = field(default_factory=genkey, repr=False)
     public: str = ""
     process: Process | None = None
@@ -112,7 +113,9 @@ class Device:
         """Starts the program and waits until `wg` would reach it."""
         from lab import LabError, until
 
-        self.process = process = self.host.spawn(*self.command, env={**self.program.env, **self.env})
+        self.process = process = self.host.spawn(
+            *self.command, env={**self.program.env, **self.env}, pass_fds=self.pass_fds
+        )
 
         def ready() -> bool:
             if not process.running:

@@ -513,3 +513,45 @@ impl core::ops::Drop for Device {
         self.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c3_15_a_panic_in_a_thread_closes_the_tun_and_is_told() {
+        let options = Options {
+            tun: TunSource::Memory,
+            mtu: 0,
+            shards: 1,
+            uapi: UapiSource::None,
+            tun_offload: true,
+            udp_gso: true,
+            udp_gro: true,
+        };
+        let device = Device::start(options).expect("an in-memory device needs nothing");
+        device.spawn("wg-test".into(), || panic!("on purpose")).expect("thread");
+        let far = device.memory_fd().expect("in memory");
+        let mut poll = libc::pollfd { fd: far, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd.
+        unsafe { libc::poll(&mut poll, 1, 5000) };
+        let mut one = [0u8; 1];
+        // SAFETY: one writable byte.
+        let n = unsafe { libc::read(far, one.as_mut_ptr().cast(), 1) };
+        assert_eq!(n, 0, "the near end is closed");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        loop {
+            let told = device.drain(100).events.into_iter().find_map(|(_, event)| match event {
+                Event::Failed { reason } => Some(reason),
+                _ => None,
+            });
+            if let Some(reason) = told {
+                assert!(reason.contains("wg-test") && reason.contains("panic"), "{reason}");
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "never told");
+        }
+        assert!(device.is_closed());
+        device.close();
+    }
+}

@@ -52,7 +52,7 @@ impl Inbound {
             let now = clock::now();
             for block in self.receiver.blocks() {
                 counters.udp_rx_bytes.add(block.bytes.len() as u64);
-                counters.udp_rx_datagrams.add(block.bytes.len().div_ceil(block.size) as u64);
+                counters.udp_rx_datagrams.add(block.bytes.len().div_ceil(block.size).max(1) as u64);
                 take_block(&block, now, shard, shared, &mut self.writer, &mut self.owner);
             }
             if !self.receiver.full() {
@@ -73,6 +73,10 @@ fn take_block(
     owner: &mut Option<Owner>,
 ) {
     let counters = &shared.counters[shard];
+    if block.bytes.is_empty() {
+        // An empty datagram, or one longer than any: chunks() would pass over it in silence.
+        counters.drop(Drop::MalformedMessage, 1);
+    }
     let mut datagrams = block.bytes.chunks(block.size).peekable();
     while let Some(datagram) = datagrams.next() {
         match Message::parse(datagram) {

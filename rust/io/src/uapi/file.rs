@@ -147,3 +147,30 @@ mod notice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Descriptors for inotify run out in crowded containers; then there is a look every second.
+    #[test]
+    fn without_notices_a_look_tells() {
+        let path = std::env::temp_dir().join(format!("wge-uapi-look-{}", std::process::id()));
+        fs::write(&path, "").unwrap();
+        let mut watch = Watch { file: SocketFile::at(&path).unwrap(), notice: None };
+        assert_eq!((watch.descriptor(), watch.period()), (-1, Some(Duration::from_secs(1))));
+        assert!(!watch.is_gone());
+        fs::remove_file(&path).unwrap();
+        assert!(watch.is_gone());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn with_notices_nobody_looks_for_nothing() {
+        let path = std::env::temp_dir().join(format!("wge-uapi-notice-{}", std::process::id()));
+        fs::write(&path, "").unwrap();
+        let watch = Watch::new(SocketFile::at(&path).unwrap());
+        assert!(watch.descriptor() >= 0 && watch.period().is_none());
+        fs::remove_file(&path).unwrap();
+    }
+}

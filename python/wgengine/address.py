@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import NamedTuple
 
@@ -15,7 +16,8 @@ from wgengine.errors import ConfigError, quoted
 
 __all__ = ["Endpoint", "Prefix", "interface_address", "ip_address", "prefix"]
 
-_EXAMPLE = "write 10.0.0.0/24, 2001:db8::/64 or the like"
+_PREFIX_EXAMPLE = "write 10.0.0.0/24, 2001:db8::/64 or the like"
+_ENDPOINT_EXAMPLE = "write host:port, such as vpn.example:51820, 192.0.2.1:51820 or [2001:db8::1]:51820"
 
 
 class Prefix(NamedTuple):
@@ -29,7 +31,7 @@ class Prefix(NamedTuple):
     def parse(cls, text: str) -> Prefix:
         """Read a prefix or an interface address; host bits are cleared."""
         address, length = _split(text)
-        return cls(address.max_prefixlen, int(address) & _mask(address.max_prefixlen, length), length)
+        return cls(address.bits, address.number & _mask(address.bits, length), length)
 
     def covers(self, other: Prefix) -> bool:
         """Whether every address of `other` lies within this prefix."""
@@ -44,53 +46,58 @@ def _mask(bits: int, length: int) -> int:
     return ((1 << length) - 1) << (bits - length)
 
 
-def _address(text: str) -> IPv4Address | IPv6Address:
+class _Address(NamedTuple):
+    text: str  # canonical
+    number: int
+    bits: int
+
+
+def _address(text: str) -> _Address:
     # not ipaddress.ip_address: that one also takes numbers, and zones
     if ":" not in text:
-        return IPv4Address(text)
+        return _Address(text, int(IPv4Address(text)), 32)  # an IPv4 address has one spelling only
     if "%" in text:
         raise AddressValueError("an address with a zone")
-    return IPv6Address(text)
+    address = IPv6Address(text)
+    return _Address(str(address), int(address), 128)
 
 
-def _split(text: str) -> tuple[IPv4Address | IPv6Address, int]:
+def _split(text: str) -> tuple[_Address, int]:
     """The address and the prefix length; without a length it is a single host."""
     head, slash, tail = text.partition("/")
     try:
         address = _address(head)
     except AddressValueError:
-        raise ConfigError(f"{quoted(text)} is not an address with a prefix length; {_EXAMPLE}") from None
-    bits = address.max_prefixlen
+        raise ConfigError(f"{quoted(text)} is not an address with a prefix length; {_PREFIX_EXAMPLE}") from None
     if not slash:
-        return address, bits
-    if not (tail.isascii() and tail.isdigit() and len(tail) <= 4 and int(tail) <= bits):
-        raise ConfigError(f"{quoted(text)} has a bad prefix length; write a number from 0 to {bits} after the slash")
+        return address, address.bits
+    if not (tail.isascii() and tail.isdigit() and len(tail) <= 4 and int(tail) <= address.bits):
+        raise ConfigError(
+            f"{quoted(text)} has a bad prefix length; write a number from 0 to {address.bits} after the slash"
+        )
     return address, int(tail)
 
 
+@lru_cache(maxsize=1024)  # what a file's reader has just read for the sake of its line, Peer reads again
 def prefix(text: str) -> tuple[str, bool]:
     """The canonical text of a prefix with its host bits cleared, and whether some were set (as `wg` warns of)."""
     address, length = _split(text)
-    bits = address.max_prefixlen
-    if length == bits:
-        return f"{address}/{length}", False
-    number = int(address)
-    network = number & _mask(bits, length)
-    if network == number:
-        return f"{address}/{length}", False
-    return f"{type(address)(network)}/{length}", True
+    network = address.number & _mask(address.bits, length)
+    if network == address.number:
+        return f"{address.text}/{length}", False
+    return f"{IPv4Address(network) if address.bits == 32 else IPv6Address(network)}/{length}", True
 
 
 def interface_address(text: str) -> str:
     """The canonical text of an interface's own address: host bits are its point and stay."""
     address, length = _split(text)
-    return f"{address}/{length}"
+    return f"{address.text}/{length}"
 
 
 def ip_address(text: str) -> str:
     """The canonical text of one address, without a prefix length."""
     try:
-        return str(_address(text))
+        return _address(text).text
     except AddressValueError:
         raise ConfigError(
             f"{quoted(text)} is not an IP address; write one such as 192.0.2.53 or 2001:db8::53"
@@ -99,6 +106,7 @@ def ip_address(text: str) -> str:
 
 # What no host name holds: of ASCII anything but letters, digits, dots, hyphens and underscores; and any blank.
 _NOT_IN_HOST = re.compile(r"[\x00-,/:-@\[-^`{-\x7f\s\ud800-\udfff]")
+_NUMERIC = re.compile(r"[0-9.]+")
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
@@ -111,50 +119,47 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if not _is_port(self.port):
-            raise ConfigError(f"{self.port!r} is not a port; write a number from 0 to 65535", field="endpoint")
+            raise _refused(f"Invalid endpoint port: {quoted(str(self.port))}; write a number from 0 to 65535")
         if ":" in self.host:
             object.__setattr__(self, "host", _ipv6_host(self.host))
         elif not self.host or _NOT_IN_HOST.search(self.host):
-            raise ConfigError(f"Invalid endpoint host: {quoted(self.host)}; {_ENDPOINT_EXAMPLE}", field="endpoint")
-        elif re.fullmatch(r"[0-9.]+", self.host):
-            object.__setattr__(self, "host", _ipv4_host(self.host))
+            raise _refused(f"Invalid endpoint host: {quoted(self.host)}; {_ENDPOINT_EXAMPLE}")
+        elif _NUMERIC.fullmatch(self.host):
+            _check_ipv4_host(self.host)
 
     @classmethod
     def parse(cls, text: str) -> Endpoint:
         """Read `host:port`; an IPv6 address stands in brackets."""
         host, colon, port = text.rpartition(":")
         if not colon or not port or text.endswith("]"):
-            raise ConfigError(f"Missing port from endpoint: {quoted(text)}; {_ENDPOINT_EXAMPLE}", field="endpoint")
+            raise _refused(f"Missing port from endpoint: {quoted(text)}; {_ENDPOINT_EXAMPLE}")
         if not host:
-            raise ConfigError(f"Invalid endpoint host: {quoted(text)}; {_ENDPOINT_EXAMPLE}", field="endpoint")
-        if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
-            raise ConfigError(
-                f"Invalid endpoint port: {quoted(port)}; write a number from 0 to 65535 after the last colon",
-                field="endpoint",
+            raise _refused(f"Invalid endpoint host: {quoted(text)}; {_ENDPOINT_EXAMPLE}")
+        if not (port.isascii() and port.isdigit() and len(port) <= 5):
+            raise _refused(
+                f"Invalid endpoint port: {quoted(port)}; write a number from 0 to 65535 after the last colon"
             )
         if host.startswith("[") or host.endswith("]") or ":" in host:
             if not (host.startswith("[") and host.endswith("]") and ":" in host):
-                raise ConfigError(
-                    f"Brackets must contain an IPv6 address: {quoted(text)}; write [2001:db8::1]:51820",
-                    field="endpoint",
-                )
-            host = _ipv6_host(host[1:-1])
+                raise _refused(f"Brackets must contain an IPv6 address: {quoted(text)}; write [2001:db8::1]:51820")
+            host = host[1:-1]
         return cls(host, int(port))
 
     @property
     def is_literal(self) -> bool:
         """Whether the host is an address already. One with a zone is not: its interface is still to be found."""
-        return "%" not in self.host and (":" in self.host or re.fullmatch(r"[0-9.]+", self.host) is not None)
+        return "%" not in self.host and (":" in self.host or _NUMERIC.fullmatch(self.host) is not None)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def _refused(message: str) -> ConfigError:
+    return ConfigError(message, field="endpoint")
+
+
 def _is_port(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 65535
-
-
-_ENDPOINT_EXAMPLE = "write host:port, such as vpn.example:51820, 192.0.2.1:51820 or [2001:db8::1]:51820"
 
 
 def _ipv6_host(text: str) -> str:
@@ -162,22 +167,17 @@ def _ipv6_host(text: str) -> str:
     try:
         host = str(IPv6Address(literal))
     except AddressValueError:
-        raise ConfigError(
-            f"Brackets must contain an IPv6 address: {quoted(text)}; write [2001:db8::1]:51820", field="endpoint"
-        ) from None
+        raise _refused(f"Brackets must contain an IPv6 address: {quoted(text)}; write [2001:db8::1]:51820") from None
     if percent and not _ZONE.fullmatch(zone):
-        raise ConfigError(
-            f"Invalid endpoint host: {quoted(text)}; write the interface after the %, such as [fe80::1%eth0]:51820",
-            field="endpoint",
-        )
+        raise _refused(f"Invalid endpoint host: {quoted(text)}; write an interface after the %, as in [fe80::1%eth0]:1")
     return host + percent + zone
 
 
-def _ipv4_host(text: str) -> str:
+def _check_ipv4_host(text: str) -> None:
     # getaddrinfo would read 192.0.2 as 192.0.0.2; no real name consists of numbers only
     try:
-        return str(IPv4Address(text))
+        IPv4Address(text)
     except AddressValueError:
-        raise ConfigError(
-            f"Invalid endpoint host: {quoted(text)}; write all four numbers, such as 192.0.2.1:51820", field="endpoint"
+        raise _refused(
+            f"Invalid endpoint host: {quoted(text)}; write all four numbers, as in 192.0.2.1:51820"
         ) from None

@@ -323,15 +323,17 @@ def _routed(config: Config | None, can_route_default: bool) -> Callable[[str], b
     if config is None or config.table == "off":
         return lambda ip: False
     defaults = can_route_default or not _takes_the_default(config.table)
-    subnets = [Prefix.parse(address) for address in config.addresses] if config.table == "auto" else []
+    own = config.addresses if config.table == "auto" else ()
+    subnets = {v4: [Prefix.parse(ip) for ip in own if _is_v4(ip) == v4] for v4 in (True, False)}
 
     def routed(ip: str) -> bool:
         if ip in DEFAULT_ROUTES:
             return defaults
-        if not subnets:
+        nearby = subnets[_is_v4(ip)]
+        if not nearby:
             return True
         target = Prefix.parse(ip)
-        return not any(subnet.covers(target) for subnet in subnets)
+        return not any(subnet.covers(target) for subnet in nearby)
 
     return routed
 

@@ -125,5 +125,5 @@ def test_a_malformed_endpoint_is_refused_with_its_reason(text, reason):
 
 @pytest.mark.parametrize("port", [-1, 65536, True, "51820", None])
 def test_an_endpoint_wants_a_port_number(port):
-    with pytest.raises(ConfigError, match="not a port"):
+    with pytest.raises(ConfigError, match="Invalid endpoint port"):
         Endpoint("vpn.example", port)

@@ -235,7 +235,8 @@ impl Control {
                 let answer = peer.respond(&keys.identity, message, timestamp, letter.from, now, index);
                 self.shared.table.release(&mut peer);
                 drop(peer);
-                let answer = answer.inspect_err(|_| self.shared.table.release_indices(&[index]))?;
+                let (answer, moved) = answer.inspect_err(|_| self.shared.table.release_indices(&[index]))?;
+                self.tell_move(&cell, moved, letter.from);
                 self.counters().handshakes_answered.add(1);
                 self.rearm(&cell);
                 self.send(Some(letter.from), &answer)
@@ -249,16 +250,13 @@ impl Control {
                 if peer.attempt_index() != receiver(message).map(|index| index >> 8) {
                     return Err(Drop::UnknownIndex);
                 }
-                let before = peer.endpoint;
-                peer.finish(response, letter.from, clock::now())?;
+                let moved = peer.finish(response, letter.from, clock::now())?;
                 self.shared.table.release(&mut peer);
                 let waiting = !peer.staging.is_empty();
                 drop(peer);
                 self.counters().handshakes_completed.add(1);
                 self.shared.ring.push(Event::SessionUp { peer: cell.key, initiator: true });
-                if before != Some(letter.from) {
-                    self.shared.ring.push(Event::EndpointChanged { peer: cell.key, endpoint: letter.from });
-                }
+                self.tell_move(&cell, moved, letter.from);
                 // Either shows the other side that we have the session (whitepaper 6.5).
                 if waiting {
                     self.send_staged(&cell);
@@ -277,6 +275,12 @@ impl Control {
                 peer.take_cookie(reply)
             }
             Message::Data(_) => Err(Drop::MalformedMessage),
+        }
+    }
+
+    fn tell_move(&self, cell: &PeerCell, moved: bool, endpoint: SocketAddr) {
+        if moved {
+            self.shared.ring.push(Event::EndpointChanged { peer: cell.key, endpoint });
         }
     }
 

@@ -110,6 +110,11 @@ impl<N: Noise> Peer<N> {
         }
     }
 
+    /// A path may have become wide again; one refused batch every two minutes costs nothing.
+    fn try_batches_again(&mut self) {
+        self.single_datagrams = false;
+    }
+
     /// Our own key changed: all sessions and attempts were made with the old one.
     pub fn forget_sessions(&mut self) {
         self.keypairs.clear();
@@ -181,6 +186,7 @@ impl<N: Noise> Peer<N> {
         let opened = self.keypairs.open(now.tick, data, out)?;
         self.rx_bytes += data.datagram.len() as u64;
         if opened.confirmed {
+            self.try_batches_again();
             self.timers.session_made(now.tick);
             self.last_handshake = Some(now.wall);
             self.abandon_attempt();
@@ -241,7 +247,7 @@ impl<N: Noise> Peer<N> {
         self.attempt.as_ref().map(|attempt| attempt.index)
     }
 
-    /// Answer an initiation of this peer that carries `timestamp`.
+    /// Answer an initiation of this peer that carries `timestamp`; the flag: the peer moved.
     pub fn respond(
         &mut self,
         identity: &N::Identity,
@@ -250,7 +256,7 @@ impl<N: Noise> Peer<N> {
         from: SocketAddr,
         now: Tick,
         index: u32,
-    ) -> Result<[u8; RESPONSE_LEN], Drop> {
+    ) -> Result<([u8; RESPONSE_LEN], bool), Drop> {
         if timestamp <= self.newest {
             return Err(Drop::ReplayedInitiation);
         }
@@ -263,12 +269,11 @@ impl<N: Noise> Peer<N> {
         self.tx_bytes += RESPONSE_LEN as u64;
         self.timers.received(now);
         self.timers.sent(now);
-        self.roam(from);
-        Ok(response)
+        Ok((response, self.roam(from)))
     }
 
-    /// Take the answer to the attempt under way.
-    pub fn finish(&mut self, message: &[u8; RESPONSE_LEN], from: SocketAddr, now: Now) -> Result<(), Drop> {
+    /// Take the answer to the attempt under way; true: the peer moved.
+    pub fn finish(&mut self, message: &[u8; RESPONSE_LEN], from: SocketAddr, now: Now) -> Result<bool, Drop> {
         let mut attempt = self.attempt.take().ok_or(Drop::UnknownIndex)?;
         if let Err(why) = attempt.engine.finish(message) {
             // Forged or garbled: the true answer may still come.
@@ -277,12 +282,12 @@ impl<N: Noise> Peer<N> {
         }
         let Attempt { engine, index } = *attempt;
         self.keypairs.install_initiated(Keypair::new(engine, index, now.tick, true));
+        self.try_batches_again();
         self.rx_bytes += RESPONSE_LEN as u64;
         self.last_handshake = Some(now.wall);
         self.timers.received(now.tick);
         self.timers.session_made(now.tick);
-        self.roam(from);
-        Ok(())
+        Ok(self.roam(from))
     }
 
     /// A cookie is no proof of who sent it: nothing but the next try changes (C3 row 14).

@@ -60,7 +60,8 @@ impl Side {
         let timestamp = sender.timestamp(&self.identity)?;
         self.next_index += 1;
         let index = self.next_index;
-        self.peer.respond(&self.identity, message, timestamp, address(from), now(at).tick, index)
+        let answer = self.peer.respond(&self.identity, message, timestamp, address(from), now(at).tick, index);
+        answer.map(|(response, _)| response)
     }
 
     pub fn seal(&mut self, plain: &[u8]) -> Result<Vec<u8>, Drop> {

@@ -36,7 +36,8 @@ LIFE = """
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if self._thread.is_ours:
+            self.close()
 """
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

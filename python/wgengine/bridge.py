@@ -53,9 +53,14 @@ class LoopThread:
 
         return self.run(there())
 
+    @property
+    def is_ours(self) -> bool:
+        """False in a forked child, which has the object but not the thread."""
+        return os.getpid() == self._pid
+
     def finish(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run the last coroutine, then end the loop and its thread. Again: waits for the same end."""
-        if self._loop is None:
+        if self.is_ours and self._loop is None:
             self.start()
         try:
             self.run(close())
@@ -77,7 +82,7 @@ class LoopThread:
             pass
 
     def _hand_over(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        if os.getpid() != self._pid:
+        if not self.is_ours:
             raise ForkedError("this engine belongs to the parent process; make one of your own after the fork")
         with self._lock:
             if self._loop is None:
@@ -92,12 +97,16 @@ class LoopThread:
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
-        rest = asyncio.all_tasks(loop)
-        for task in rest:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+        loop.run_until_complete(_cancel_rest())
     finally:
         loop.close()
+
+
+async def _cancel_rest() -> None:
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
 
 
 def _wait(future: Future[T], timeout: float | None) -> T:

@@ -135,7 +135,8 @@ class Engine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        if os.getpid() == self._pid:  # a forked child that leaves this block leaves the parent's engine alone
+            await self.close()
 
     async def close(self) -> None:
         """Stop and take everything down: the interface, its addresses and routes. Again: waits for the same end."""
@@ -187,7 +188,7 @@ class Engine:
     async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._device = device = await self._call(self._open)
         # at the latest when the interpreter exits, and never in a forked child, whose threads do not exist
-        weakref.finalize(self, _close_here, device, self._pid)
+        self._finalizer = weakref.finalize(self, _close_here, device, self._pid)
         if self._mode == "tun":
             self._link = open_link(device.name, device.ifindex)
         self._resolver = Resolver(place=self._place, sent=self._sent_to, publish=self._publish)
@@ -227,12 +228,14 @@ class Engine:
         if self._resolver is not None:
             await self._resolver.close()
         async with self._applying:  # an `apply` under way ends first
-            if self._device is not None:
-                device = self._device
+            device = self._device
+            if device is not None:
                 assert self._loop is not None
                 self._loop.remove_reader(device.event_fd)
                 await self._call(device.close)
-                log.info("%s: closed", device.name)
+                self._finalizer.detach()
+                self._name, self._device = device.name, None  # its descriptors go with it
+                log.info("%s: closed", self._name)
         self._end()
 
     def _end(self) -> None:

@@ -58,7 +58,8 @@ class Engine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if self._thread.is_ours:
+            self.close()
 
     @property
     def name(self) -> str | None:

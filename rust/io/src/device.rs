@@ -298,7 +298,7 @@ impl Shared {
     /// Switch offloads by hand, while packets flow.
     pub fn set_offloads(&self, tun: Option<bool>, gso: Option<bool>, gro: Option<bool>) -> io::Result<()> {
         let offloads = &self.offloads;
-        if let Some(on) = tun {
+        if let Some(on) = tun.filter(|_| !self.tun.is_bare()) {
             offloads.tun_tso.store(on, Ordering::Relaxed);
             offloads.tun_uso.store(on, Ordering::Relaxed);
             if tun::set_offload(&self.tun, offloads).is_err() {
@@ -350,6 +350,8 @@ pub struct Device {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     uapi: Mutex<Option<uapi::Server>>,
+    /// The process that started it: a fork's child has neither the threads nor a right to the rest.
+    process: u32,
 }
 
 /// One data thread on one or two cores; more where there are cores to spare for the rest (dataplane.md 6.2).
@@ -409,7 +411,12 @@ impl Device {
             keys: RwLock::default(),
             settings: Mutex::default(),
         });
-        let device = Device { shared: shared.clone(), threads: Mutex::default(), uapi: Mutex::default() };
+        let device = Device {
+            shared: shared.clone(),
+            threads: Mutex::default(),
+            uapi: Mutex::default(),
+            process: std::process::id(),
+        };
         for number in 0..queues {
             let shard = Shard::new(number, shared.clone())?;
             device.spawn(format!("wg-io-{number}"), move || shard.run())?;
@@ -484,12 +491,22 @@ impl Device {
         counters::totals(self.shared.counters.iter())
     }
 
+    /// Are we a fork's child? Then nothing is ours to end, and no lock may be taken: a thread that the fork left behind
+    /// may hold it.
+    fn is_inherited(&self) -> bool {
+        self.process != std::process::id()
+    }
+
     pub fn is_closed(&self) -> bool {
         self.shared.stopping.load(Ordering::Acquire)
     }
 
     /// End all threads and give everything back. May be called again.
     pub fn close(&self) {
+        if self.is_inherited() {
+            self.shared.stopping.store(true, Ordering::Release);
+            return;
+        }
         if let Some(server) = self.uapi.lock().take() {
             server.stop();
         }
@@ -510,7 +527,13 @@ impl Device {
 
 impl core::ops::Drop for Device {
     fn drop(&mut self) {
-        self.close();
+        if self.is_inherited() {
+            // The parent's TUN, socket file and threads stay as they are; only our descriptors close.
+            core::mem::forget(core::mem::take(self.threads.get_mut()));
+            core::mem::forget(self.uapi.get_mut().take());
+        } else {
+            self.close();
+        }
     }
 }
 

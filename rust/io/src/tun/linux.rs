@@ -74,11 +74,14 @@ pub fn create(name: &str, queues: usize, offloads: &Offloads) -> io::Result<Tun>
         fds.push(fd);
     }
     let ifindex = index_of(&name)?;
-    set_mtu(&name, DEFAULT_MTU)?;
+    // A persistent TUN that was prepared for us may be right already, and not ours to change.
+    if link_flags_and_mtu(&name)?.1 != DEFAULT_MTU {
+        set_mtu(&name, DEFAULT_MTU)?;
+    }
     Ok(Tun::new(name, ifindex, fds))
 }
 
-/// A TUN that somebody else made; it must carry the virtio header, or be given as a socket pair's end.
+/// A TUN that somebody else made, or a socket pair's end that speaks like one with the virtio header.
 pub fn adopt(fd: BorrowedFd<'_>, offloads: &Offloads) -> io::Result<Tun> {
     let fd = fd.try_clone_to_owned()?;
     let mut known = request("")?;
@@ -92,18 +95,23 @@ pub fn adopt(fd: BorrowedFd<'_>, offloads: &Offloads) -> io::Result<Tun> {
     }
     // SAFETY: TUNGETIFF fills the flags.
     let flags = libc::c_int::from(unsafe { known.ifr_ifru.ifru_flags });
-    if flags & libc::IFF_VNET_HDR == 0 || flags & libc::IFF_NO_PI == 0 {
+    if flags & libc::IFF_NO_PI == 0 {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "the TUN was opened without IFF_VNET_HDR and IFF_NO_PI",
+            "it was opened without IFF_NO_PI; open it with that flag",
         ));
     }
     nonblocking(&fd)?;
-    header_size(fd.as_raw_fd())?;
-    probe(fd.as_raw_fd(), offloads);
     let name = name_of(&known);
     // The interface may live in another network namespace; then nothing of it can be watched here.
     let ifindex = index_of(&name).unwrap_or(0);
+    if flags & libc::IFF_VNET_HDR == 0 {
+        offloads.tun_tso.store(false, Relaxed);
+        offloads.tun_uso.store(false, Relaxed);
+        return Ok(Tun::new(name, ifindex, vec![fd]).without_header());
+    }
+    header_size(fd.as_raw_fd())?;
+    probe(fd.as_raw_fd(), offloads);
     Ok(Tun::new(name, ifindex, vec![fd]))
 }
 
@@ -155,7 +163,7 @@ pub fn set_offload(tun: &Tun, offloads: &Offloads) -> io::Result<()> {
             flags |= F_USO4 | F_USO6;
         }
     }
-    if tun.ifindex == 0 {
+    if tun.ifindex == 0 || tun.bare {
         return Ok(());
     }
     (0..tun.queues()).try_for_each(|queue| offload(tun.fd(queue), flags))

@@ -5,6 +5,7 @@ mod linux;
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use wgengine_core::packet::vnet;
 
 #[cfg(target_os = "linux")]
 pub use linux::{adopt, create, link_flags_and_mtu, set_mtu, set_offload};
@@ -19,13 +20,20 @@ pub struct Tun {
     /// 0 for a socket pair.
     pub ifindex: u32,
     queues: Vec<OwnedFd>,
+    /// A TUN that was opened without the virtio header: packets come and go bare, one by one.
+    bare: bool,
     /// The far end of a socket pair, for whoever plays the kernel.
     pub far: Option<OwnedFd>,
 }
 
 impl Tun {
     pub fn new(name: String, ifindex: u32, queues: Vec<OwnedFd>) -> Tun {
-        Tun { name, ifindex, queues, far: None }
+        Tun { name, ifindex, queues, bare: false, far: None }
+    }
+
+    /// The same without the virtio header.
+    pub fn without_header(self) -> Tun {
+        Tun { bare: true, ..self }
     }
 
     /// An in-memory device: what one end writes, the other reads, message by message.
@@ -52,7 +60,7 @@ impl Tun {
                 )
             };
         }
-        Ok(Tun { name: "memory".into(), ifindex: 0, queues: vec![near], far: Some(far) })
+        Ok(Tun { name: "memory".into(), ifindex: 0, queues: vec![near], bare: false, far: Some(far) })
     }
 
     pub fn queues(&self) -> usize {
@@ -63,15 +71,33 @@ impl Tun {
         self.queues[queue].as_raw_fd()
     }
 
-    /// One packet or super-packet, virtio header first.
+    pub fn is_bare(&self) -> bool {
+        self.bare
+    }
+
+    /// Bytes of virtio header that the kernel neither gives nor takes.
+    fn absent(&self) -> usize {
+        if self.bare {
+            vnet::LEN
+        } else {
+            0
+        }
+    }
+
+    /// One packet or super-packet, virtio header first; 0 at the end.
     pub fn read(&self, queue: usize, block: &mut [u8]) -> io::Result<usize> {
-        // SAFETY: `block` is writable for its whole length.
-        let n = unsafe { libc::read(self.fd(queue), block.as_mut_ptr().cast(), block.len()) };
-        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+        let absent = self.absent();
+        block[..absent].fill(0);
+        let room = &mut block[absent..];
+        // SAFETY: `room` is writable for its whole length.
+        let n = unsafe { libc::read(self.fd(queue), room.as_mut_ptr().cast(), room.len()) };
+        let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+        Ok(if n == 0 { 0 } else { absent + n })
     }
 
     /// Write one packet or super-packet, virtio header first.
     pub fn write(&self, queue: usize, block: &[u8]) -> io::Result<()> {
+        let block = &block[self.absent()..];
         // SAFETY: `block` is readable for its whole length.
         let n = unsafe { libc::write(self.fd(queue), block.as_ptr().cast(), block.len()) };
         if n < 0 {

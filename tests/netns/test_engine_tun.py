@@ -1,0 +1,238 @@
+"""The engine in mode tun, in namespaces: its interface is set up by differences, and nothing of it stays."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import lab as labs
+import pytest
+from wgengine import (
+    Config,
+    ConfigChanged,
+    Event,
+    LinkChanged,
+    Peer,
+    PrivateKey,
+    ReconfigError,
+    StateError,
+    TunLost,
+    sync,
+)
+from wgengine.reconfig import AddAddress, AddRoute, SetMTU
+
+if TYPE_CHECKING:
+    from wgengine.bridge import Listener
+
+OURS, THEIRS = PrivateKey.generate(), PrivateKey.generate()
+
+
+def config(*allowed_ips: str, **fields: object) -> Config:
+    peers = [Peer(public_key=THEIRS.public_key, allowed_ips=allowed_ips)]
+    return Config(**{"private_key": OURS, "addresses": ["10.0.0.1/24"], "peers": peers, **fields})
+
+
+@contextmanager
+def running(host: labs.Host, config: Config | None = None, **options: object) -> Iterator[sync.Engine]:
+    """An engine that lives in a namespace: its threads are born there."""
+    engine = sync.Engine(config, **{"name": host.lab.interface(), **options})
+    host.call(engine.__enter__)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def addresses(host: labs.Host, engine: sync.Engine) -> set[str]:
+    lines = host.run("ip", "-o", "addr", "show", "dev", engine.name or "").splitlines()
+    return {line.split()[3] for line in lines if " scope link" not in line}
+
+
+def routes(host: labs.Host, engine: sync.Engine, table: str = "main") -> set[str]:
+    """The routes on the engine's interface that the kernel did not make itself."""
+    name = engine.name or ""
+    said = "".join(
+        host.run("ip", family, "route", "show", "table", table, "dev", name, check=False) for family in ("-4", "-6")
+    )
+    return {line.split()[0] for line in said.splitlines() if "proto kernel" not in line and not line.startswith("fe80")}
+
+
+def wait_for(events: Listener[Event], kind: type[Event]) -> Event:
+    while True:
+        event = events.get(timeout=10)
+        if isinstance(event, kind):
+            return event
+
+
+def refusals(call: Callable[[], object]) -> tuple[ReconfigError, list[OSError]]:
+    with pytest.raises(ReconfigError) as caught:
+        call()
+    flat: list[OSError] = []
+    caught.value.subgroup(lambda error: isinstance(error, OSError) and flat.append(error) is None)
+    return caught.value, flat
+
+
+def test_the_interface_is_set_up_and_nothing_stays(lab: labs.Lab) -> None:
+    host = lab.host()
+    before = host.snapshot()
+    wanted = config("10.0.0.7/32", "10.2.0.0/16", "fd02::/64", addresses=["10.0.0.1/24", "fd00::1/64"], mtu=1380)
+    with running(host, wanted) as engine:
+        assert addresses(host, engine) == {"10.0.0.1/24", "fd00::1/64"}
+        assert routes(host, engine) == {"10.2.0.0/16", "fd02::/64"}  # the first is on the link already
+        said = host.run("ip", "link", "show", "dev", engine.name)
+        assert "mtu 1380" in said
+        assert ",UP" in said
+        assert str(THEIRS.public_key) in host.run("wg", "show", engine.name)
+    host.assert_clean(before)
+
+
+def test_two_engines_carry_pings(lab: labs.Lab) -> None:
+    a, b = lab.pair()
+    with running(a, Config(private_key=OURS, addresses=["10.0.0.1/24", "fd00::1/64"])) as first:
+        port = first.status().listen_port
+        there = Peer(public_key=OURS.public_key, allowed_ips=["10.0.0.1", "fd00::1"], endpoint=f"{a.ipv4}:{port}")
+        with running(b, Config(private_key=THEIRS, addresses=["10.0.0.2/24", "fd00::2/64"], peers=[there])):
+            first.apply(config("10.0.0.2", "fd00::2", addresses=["10.0.0.1/24", "fd00::1/64"]))
+            assert b.ping("10.0.0.1") == 1
+            assert a.ping("fd00::2") == 1
+            assert first.status().peers[0].rx_bytes > 0
+
+
+def test_only_differences_are_made_and_foreign_addresses_stay(lab: labs.Lab) -> None:
+    host = lab.host()
+    with running(host, config("10.2.0.0/16", addresses=["10.0.0.1/24", "10.0.0.2/24"])) as engine:
+        host.run("ip", "addr", "add", "192.0.2.77/32", "dev", engine.name)
+        changes = engine.apply(config("10.2.0.0/16", "10.3.0.0/16", addresses=["10.0.0.1/24", "10.0.0.2/24"]))
+        assert [str(step) for step in changes.steps[1:]] == ["+ route 10.3.0.0/16"]
+        # the first address of a subnet takes the others along, unless the kernel promotes them
+        engine.apply(config("10.3.0.0/16", addresses=["10.0.0.2/24"]))
+        assert addresses(host, engine) == {"10.0.0.2/24", "192.0.2.77/32"}
+        assert routes(host, engine) == {"10.3.0.0/16"}
+        # the last one takes all routes along
+        host.run("ip", "addr", "del", "192.0.2.77/32", "dev", engine.name)
+        engine.apply(config("10.3.0.0/16", addresses=["10.9.0.2/24"]))
+        assert addresses(host, engine) == {"10.9.0.2/24"}
+        assert routes(host, engine) == {"10.3.0.0/16"}
+
+
+def test_table_off_and_a_number(lab: labs.Lab) -> None:
+    host = lab.host()
+    with running(host, config("10.2.0.0/16", "0.0.0.0/0", table="off")) as engine:
+        assert routes(host, engine) == set()
+        engine.apply(config("10.2.0.0/16", "0.0.0.0/0", table=1234))
+        assert routes(host, engine) == set()
+        assert routes(host, engine, "1234") == {"10.2.0.0/16", "default"}
+        changes = engine.apply(config("10.2.0.0/16", "0.0.0.0/0"))
+        assert routes(host, engine) == {"10.2.0.0/16"}
+        assert routes(host, engine, "1234") == set()
+        assert [skipped.what for skipped in changes.skipped] == ["route 0.0.0.0/0"]
+        assert host.run("ip", "rule").count("\n") == 3
+
+
+def test_a_route_that_leads_elsewhere_is_not_touched_and_owed(lab: labs.Lab) -> None:
+    host, _ = lab.pair()
+    host.run("ip", "route", "add", "10.2.0.0/16", "dev", host.link)
+    with running(host) as engine:
+        wanted = config("10.2.0.0/16", "10.3.0.0/16")
+        error, (refusal,) = refusals(lambda: engine.apply(wanted))
+        assert refusal.errno == errno.EEXIST
+        assert "10.2.0.0/16" in str(refusal)
+        assert AddRoute("10.3.0.0/16", None) in error.changes.steps
+        assert AddRoute("10.2.0.0/16", None) not in error.changes.steps
+        assert routes(host, engine) == {"10.3.0.0/16"}
+        assert "10.2.0.0/16" in host.run("ip", "route", "show", "dev", host.link)
+        assert engine.plan(wanted).steps == (AddRoute("10.2.0.0/16", None),)
+        host.run("ip", "route", "del", "10.2.0.0/16", "dev", host.link)
+        assert engine.apply(wanted)
+        assert routes(host, engine) == {"10.2.0.0/16", "10.3.0.0/16"}
+        assert not engine.apply(wanted)
+
+
+def test_an_mtu_without_room_for_ipv6_is_told_and_mended_later(lab: labs.Lab) -> None:
+    host = lab.host()
+    both = {"addresses": ["10.0.0.1/24", "fd00::1/64"]}
+    with running(host, config("fd02::/64", **both)) as engine:
+        error, found = refusals(lambda: engine.apply(config("fd02::/64", mtu=1200, **both)))
+        assert all("1280" in str(refusal) for refusal in found)
+        assert error.changes.steps == (SetMTU(None, 1200),)
+        assert addresses(host, engine) == {"10.0.0.1/24"}
+        assert AddAddress("fd00::1/64") in engine.apply(config("fd02::/64", mtu=1280, **both)).steps
+        assert addresses(host, engine) == {"10.0.0.1/24", "fd00::1/64"}
+        assert routes(host, engine) == {"fd02::/64"}
+
+
+def test_wg_set_from_outside_is_seen_and_put_right(lab: labs.Lab) -> None:
+    host = lab.host()
+    wanted = config("10.2.0.0/16")
+    with running(host, wanted) as engine, engine.events() as events:
+        key = THEIRS.public_key.to_base64()
+        host.run("wg", "set", engine.name, "peer", key, "allowed-ips", "10.9.0.0/16", "persistent-keepalive", "7")
+        wait_for(events, ConfigChanged)
+        (line,) = engine.plan(wanted)
+        assert line == f"~ peer {key} allowed_ips -10.9.0.0/16, +10.2.0.0/16 persistent_keepalive off"
+        engine.apply(wanted)
+        assert host.run("wg", "show", engine.name, "allowed-ips").split() == [key, "10.2.0.0/16"]
+        assert not engine.plan(wanted)
+
+
+def test_a_lent_tun_is_set_up_and_given_back(lab: labs.Lab) -> None:
+    host = lab.host()
+    name = lab.interface()
+
+    def make() -> int:
+        tun = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+        iff_tun, iff_no_pi, iff_vnet_hdr, tunsetiff = 0x0001, 0x1000, 0x4000, 0x400454CA
+        fcntl.ioctl(tun, tunsetiff, struct.pack("16sH22x", name.encode(), iff_tun | iff_no_pi | iff_vnet_hdr))
+        return tun
+
+    tun = host.call(make)
+    try:
+        with running(host, config("10.2.0.0/16"), name=None, tun_fd=tun) as engine:
+            assert engine.name == name
+            assert addresses(host, engine) == {"10.0.0.1/24"}
+            assert routes(host, engine) == {"10.2.0.0/16"}
+        assert name in host.links()
+    finally:
+        os.close(tun)
+    labs.until(lambda: name not in host.links(), "the interface went with its last descriptor")
+
+
+def test_an_interface_that_is_deleted_is_told_and_ends_in_order(lab: labs.Lab) -> None:
+    host = lab.host()
+    before = host.snapshot()
+    with running(host, config("10.2.0.0/16")) as engine, engine.events() as events:
+        host.run("ip", "link", "del", engine.name)
+        wait_for(events, TunLost)
+        status = engine.status()
+        assert status.state == "failed"
+        assert "gone" in (status.reason or "")
+        with pytest.raises(StateError, match="gone"):
+            engine.apply(config())
+    host.assert_clean(before)
+
+
+def test_a_change_of_the_link_is_told(lab: labs.Lab) -> None:
+    host = lab.host()
+    with running(host, config()) as engine, engine.events() as events:
+        host.run("ip", "link", "set", engine.name, "mtu", "1333")
+        while True:
+            event = wait_for(events, LinkChanged)
+            assert isinstance(event, LinkChanged)
+            if event.mtu == 1333:
+                break
+
+
+def test_a_name_in_use_is_told_and_the_other_lives_on(lab: labs.Lab) -> None:
+    host = lab.host()
+    with running(host, config()) as first:
+        second = sync.Engine(config(), name=first.name)
+        with pytest.raises(OSError, match=str(first.name)):
+            host.call(second.__enter__)
+        assert second.closed
+        assert addresses(host, first) == {"10.0.0.1/24"}
+        assert "listening port" in host.run("wg", "show", first.name)

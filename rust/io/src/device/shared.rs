@@ -1,0 +1,154 @@
+//! What all threads of a device share.
+
+use crate::clock;
+use crate::control::Inbox;
+use crate::counters::Counters;
+use crate::offloads::Offloads;
+use crate::ring::Ring;
+use crate::table::{PeerCell, Table};
+use crate::tun::{self, Tun};
+use crate::udp::Sockets;
+use crate::wake::Wake;
+use parking_lot::{Mutex, RwLock};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::Arc;
+use wgengine_core::observe::event::Event;
+use wgengine_core::plan::Secret;
+use wgengine_core::tunnel::admission::Admission;
+use wgengine_noise::Identity;
+
+/// The device's own key, and what is derived from it.
+pub struct Keys {
+    pub(super) private: Secret,
+    pub identity: Identity,
+    pub admission: Admission,
+}
+
+/// What callers configure, as it stands.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    pub(super) listen_port: u16,
+    pub(super) fwmark: u32,
+}
+
+/// What all threads of a device share.
+pub struct Shared {
+    pub tun: Tun,
+    pub table: Table,
+    pub inbox: Inbox,
+    pub ring: Ring,
+    pub offloads: Offloads,
+    pub mtu: AtomicU32,
+    pub stopping: AtomicBool,
+    pub wakes: Vec<Wake>,
+    /// One a data thread, the last one for the control thread.
+    pub counters: Vec<Counters>,
+    pub(super) sockets: RwLock<Arc<Sockets>>,
+    pub(super) sockets_changed: AtomicU64,
+    pub(super) keys: RwLock<Option<Arc<Keys>>>,
+    pub(super) settings: Mutex<Settings>,
+}
+
+impl Shared {
+    pub(super) fn new(tun: Tun, offloads: Offloads, mtu: u32) -> io::Result<Shared> {
+        let queues = tun.queues();
+        Ok(Shared {
+            tun,
+            table: Table::default(),
+            inbox: Inbox::new()?,
+            ring: Ring::new()?,
+            offloads,
+            mtu: AtomicU32::new(mtu),
+            stopping: AtomicBool::new(false),
+            wakes: (0..queues).map(|_| Wake::new()).collect::<io::Result<_>>()?,
+            counters: (0..=queues).map(|_| Counters::default()).collect(),
+            sockets: RwLock::default(),
+            sockets_changed: AtomicU64::new(0),
+            keys: RwLock::default(),
+            settings: Mutex::default(),
+        })
+    }
+
+    /// The sockets in use, and a number that changes with them.
+    pub fn sockets(&self) -> (u64, Arc<Sockets>) {
+        let seen = self.sockets_changed.load(Ordering::Acquire);
+        (seen, self.sockets.read().clone())
+    }
+
+    pub fn keys(&self) -> Option<Arc<Keys>> {
+        self.keys.read().clone()
+    }
+
+    pub fn control_counters(&self) -> &Counters {
+        &self.counters[self.counters.len() - 1]
+    }
+
+    pub(super) fn shards(&self) -> usize {
+        self.tun.queues()
+    }
+
+    /// The kernel refused a super-packet: single packets from now on, in both directions.
+    pub fn tun_offload_off(&self, errno: i32) {
+        let on = Offloads::off(&self.offloads.tun_tso) | Offloads::off(&self.offloads.tun_uso);
+        if on {
+            // The kernel keeps what it granted when it refuses; reading super-packets stays possible then.
+            let _ = tun::set_offload(&self.tun, &self.offloads);
+            self.ring.push(Event::OffloadOff { offload: "tun", errno });
+        }
+    }
+
+    /// The link came up: whoever waits behind a NAT shows itself at once (case 28).
+    pub fn link_up(&self) {
+        let now = clock::tick();
+        for cell in self.table.cells() {
+            cell.peer.lock().timers.link_up(now);
+            self.arm(cell);
+        }
+    }
+
+    fn arm(&self, cell: Arc<PeerCell>) {
+        let next = cell.peer.lock().timers.next();
+        if cell.arm(next) {
+            self.inbox.arm(cell);
+        }
+    }
+
+    pub(super) fn wake_shards(&self) {
+        self.wakes.iter().for_each(Wake::wake);
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.wake_shards();
+        self.inbox.wake();
+    }
+
+    /// Drop the sockets and the keys: the device has ended.
+    pub(super) fn let_go(&self) {
+        *self.sockets.write() = Arc::default();
+        *self.keys.write() = None;
+    }
+
+    /// Switch offloads by hand, while packets flow.
+    pub fn set_offloads(&self, tun: Option<bool>, gso: Option<bool>, gro: Option<bool>) -> io::Result<()> {
+        let offloads = &self.offloads;
+        if let Some(on) = tun.filter(|_| !self.tun.is_bare()) {
+            offloads.tun_tso.store(on, Ordering::Relaxed);
+            offloads.tun_uso.store(on, Ordering::Relaxed);
+            if tun::set_offload(&self.tun, offloads).is_err() {
+                // No USO on this kernel (before 6.2).
+                offloads.tun_uso.store(false, Ordering::Relaxed);
+                tun::set_offload(&self.tun, offloads)?;
+            }
+        }
+        if let Some(on) = gso {
+            offloads.udp_gso.store(on, Ordering::Relaxed);
+        }
+        if let Some(on) = gro {
+            self.sockets().1.all().try_for_each(|socket| socket.set_gro(on))?;
+            offloads.udp_gro.store(on, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}

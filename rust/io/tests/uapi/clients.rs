@@ -162,6 +162,28 @@ fn i13_a_thousand_clients() {
     }
 }
 
+/// More clients than are served at once, all of them quiet, and one with an answer that it does not take.
+#[cfg(target_os = "linux")]
+#[test]
+fn waiting_takes_no_processor() {
+    let folder = Folder::new();
+    let device = FakeDevice::large(20_000);
+    let (_server, path) = serve(&folder, device.clone());
+    let mut lazy = connect(&path);
+    send(&mut lazy, b"get=1\n\n");
+    let _quiet: Vec<_> = (0..80).map(|_| connect(&path)).collect();
+    thread::sleep(Duration::from_millis(500));
+    let used = || {
+        let file = std::path::Path::new("/proc").join(&*device.thread.lock().unwrap()).join("schedstat");
+        let text = std::fs::read_to_string(file).unwrap();
+        Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+    };
+    let before = used();
+    thread::sleep(Duration::from_secs(1));
+    let spent = used() - before;
+    assert!(spent < Duration::from_millis(50), "{spent:?} in a second of waiting");
+}
+
 /// A large answer that nobody takes keeps nobody waiting, and comes whole when it is taken.
 #[test]
 fn a_large_answer_does_not_block_others() {

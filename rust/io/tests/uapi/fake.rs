@@ -18,6 +18,8 @@ pub struct FakeDevice {
     /// What every `set` answers when it is not 0; [`PANIC`] is a panic.
     pub errno: AtomicI32,
     pub refusals: Mutex<Vec<Refusal>>,
+    /// Where Linux shows what the thread that asked last has used.
+    pub thread: Mutex<PathBuf>,
 }
 
 /// The errno that makes the fake device panic.
@@ -26,7 +28,12 @@ pub const PANIC: i32 = 4095;
 impl FakeDevice {
     pub fn new() -> Arc<FakeDevice> {
         let state = DeviceState { private_key: None, listen_port: 0, fwmark: 0, peers: Vec::new() };
-        Arc::new(FakeDevice { state: Mutex::new(state), errno: AtomicI32::new(0), refusals: Mutex::default() })
+        Arc::new(FakeDevice {
+            state: Mutex::new(state),
+            errno: AtomicI32::new(0),
+            refusals: Mutex::default(),
+            thread: Mutex::default(),
+        })
     }
 
     /// A device whose state is megabytes of text.
@@ -44,6 +51,7 @@ impl FakeDevice {
 
 impl Handler for FakeDevice {
     fn get(&self) -> DeviceState {
+        *self.thread.lock().unwrap() = fs::read_link("/proc/thread-self").unwrap_or_default();
         self.state.lock().unwrap().clone()
     }
 

@@ -3,8 +3,10 @@
 use super::fake::{ask, connect, is_over, serve, FakeDevice, Folder};
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{symlink, PermissionsExt};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -48,11 +50,13 @@ fn a_living_instance_is_left_alone() {
 }
 
 #[test]
-fn a_living_instance_that_never_accepts_is_left_alone() {
+fn a_living_instance_too_busy_to_answer_is_left_alone() {
     let folder = Folder::new();
-    let (_listener, path) = listen_in(folder.path(), "wg0").unwrap();
-    // The probes of all these attempts stay in its queue.
-    for _ in 0..50 {
+    let (listener, path) = listen_in(folder.path(), "wg0").unwrap();
+    // SAFETY: the descriptor is open; listen takes no pointers.
+    assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+    // The first attempts fill its queue, the others find it full.
+    for _ in 0..5 {
         let error = listen_in(folder.path(), "wg0").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE));
     }
@@ -138,8 +142,19 @@ fn without_a_path_the_file_is_the_callers() {
 }
 
 #[test]
-fn removal_and_replacement_are_told_once() {
-    for replace in [false, true] {
+fn removal_replacement_and_renaming_are_told_once() {
+    let remove: fn(&Path, &Path) = |path, _| fs::remove_file(path).unwrap();
+    let replace: fn(&Path, &Path) = |path, other| {
+        fs::write(other, "another instance's").unwrap();
+        fs::rename(other, path).unwrap();
+    };
+    let rename: fn(&Path, &Path) = |path, other| {
+        fs::rename(path, other).unwrap();
+        thread::sleep(Duration::from_millis(50));
+        // One more event of the file that is not there any more.
+        fs::set_permissions(other, fs::Permissions::from_mode(0o660)).unwrap();
+    };
+    for (change, stays) in [(remove, false), (replace, true), (rename, false)] {
         let folder = Folder::new();
         let (told, hear) = channel();
         let (listener, path) = listen_in(folder.path(), "wg0").unwrap();
@@ -148,16 +163,11 @@ fn removal_and_replacement_are_told_once() {
         let mut client = connect(&path);
         assert_eq!(ask(&mut client, "get=1\n\n"), "errno=0\n\n");
         assert_eq!(hear.recv_timeout(Duration::from_millis(200)), Err(RecvTimeoutError::Timeout));
-        let other = folder.path().join("other");
-        fs::write(&other, "another instance's").unwrap();
-        match replace {
-            true => fs::rename(&other, &path).unwrap(),
-            false => fs::remove_file(&path).unwrap(),
-        }
+        change(&path, &folder.path().join("other"));
         assert_eq!(hear.recv_timeout(SOON), Ok(()));
         assert_eq!(ask(&mut client, "get=1\n\n"), "errno=0\n\n", "who is connected is still served");
         server.stop();
-        assert_eq!(path.exists(), replace, "what stands in our place is not ours to remove");
+        assert_eq!(path.exists(), stays, "what stands in our place is not ours to remove");
         assert_eq!(hear.try_iter().count(), 0);
     }
 }

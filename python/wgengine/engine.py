@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
 from wgengine._native import Device, DeviceState, PeerPlan, Plan
 from wgengine.config import Config, Peer
-from wgengine.errors import ClosedError, ConfigError, Error, ForkedError, ReconfigError, StateError
+from wgengine.errors import ClosedError, ConfigError, Error, ForkedError, PrivilegeError, ReconfigError, StateError
 from wgengine.events import Broadcaster, ConfigChanged, Event, EventsLost, Failed, Subscription, TunLost, from_native
 from wgengine.knobs import Knobs
 from wgengine.link import LINK_STEPS, BringUp, Link, Refusal, in_order, open_link, refused, still_owed
@@ -201,14 +201,16 @@ class Engine:
         """Make the device. Blocks."""
         try:
             return self._make(uapi=self._uapi)
+        except PrivilegeError:
+            raise
         except OSError as error:
-            if not self._uapi or not (isinstance(error, PermissionError) or error.errno == errno.EROFS):
+            if not self._uapi or error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
                 raise
-            # Root of a user namespace may make a TUN, but not write to /var/run: the tunnel is what matters. Where it
-            # is the TUN that is not allowed, the second attempt says so.
-            device = self._make(uapi=False)
-            log.warning("%s: no control socket, so `wg` will not see it: %s", device.name, error)
-            return device
+            reason = error
+        # Root of a user namespace may make a TUN, but not write to /var/run: the tunnel is what matters.
+        device = self._make(uapi=False)
+        log.warning("%s: `wg` will not see it: %s", device.name, reason)
+        return device
 
     def _make(self, *, uapi: bool) -> Device:
         mtu = self._config.mtu if self._config is not None else None

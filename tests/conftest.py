@@ -38,13 +38,6 @@ def lab(request: pytest.FixtureRequest) -> Iterator[labs.Lab]:
         yield opened
 
 
-@pytest.fixture(scope="module")
-def shared_pair(request: pytest.FixtureRequest) -> Iterator[tuple[labs.Lab, labs.Host, labs.Host]]:
-    """One lab with a pair of hosts for all tests of a module, each of which stops the devices that it starts."""
-    with labs.opened() as opened:
-        yield opened, *opened.pair()
-
-
 LAB = pytest.StashKey[labs.Lab]()
 
 

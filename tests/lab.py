@@ -293,7 +293,8 @@ class Lab:
         """A veth between two hosts, with IPv4 and IPv6 addresses at both ends (RFC 5737, RFC 3849)."""
         run(["ip", "link", "add", link, "netns", a.name, "type", "veth", "peer", "name", link, "netns", b.name])
         for number, host in enumerate((a, b), 1):
-            ipv4, ipv6 = f"192.0.2.{subnet + number}", f"2001:db8:{subnet:x}::{number}"
+            ipv4 = f"192.0.2.{subnet + number}"
+            ipv6 = f"2001:db8{f':{subnet:x}' if subnet else ''}::{number}"
             host.run("ip", "address", "add", f"{ipv4}/{24 if not subnet else 28}", "dev", link)
             host.run("ip", "address", "add", f"{ipv6}/64", "dev", link, "nodad")
             host.run("ip", "link", "set", link, "up")
@@ -378,7 +379,8 @@ def program(name: str) -> Program:
         return Program(
             name=name, command=(str(path), "-f", "--disable-drop-privileges"), env={"WG_SUDO": "1"}, tidy=False
         )
-    return Program(name=name, command=(str(path), "-f"), tidy=True)
+    # Tailscale's learns endpoints from the engine around it, never from packets
+    return Program(name=name, command=(str(path), "-f"), roams=name != "tailscale-wireguard-go")
 
 
 def dut() -> Program:
@@ -387,7 +389,7 @@ def dut() -> Program:
         return program(chosen)
     path = Path(sys.executable).parent / "wgengine"
     need(path.exists(), f"{path} is missing: make build")
-    return Program(name="wgengine", command=(str(path), "device", "-f"), tidy=True)
+    return Program(name="wgengine", command=(str(path), "device", "-f"))
 
 
 def is_wgengine() -> bool:

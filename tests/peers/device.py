@@ -23,6 +23,7 @@ class Program:
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     tidy: bool = True  # takes its socket file with it when it is asked to end
+    roams: bool = True  # learns its peer's endpoint from what the peer sends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,7 +153,7 @@ def establish(
 ) -> Tunnel:
     """Makes two fresh devices peers of each other, each in one request, and brings them up.
 
-    With an `initiator` the other side is given no endpoint: it has to learn where its peer is.
+    With an `initiator` the other side is given no endpoint: it has to learn where its peer is, if it can.
     """
     tunnel = Tunnel(a=a, b=b, psk=genpsk() if psk else "")
     # who may speak first comes last, or would not be heard
@@ -165,9 +165,10 @@ def establish(
         text += "".join(f", {prefix}" for prefix in allowed) + "\n"
         if psk:
             text += f"PresharedKey = {tunnel.psk}\n"
-        if initiator in (None, "ab"[number]):
+        if initiator in (None, "ab"[number]) or not own.program.roams:
             text += f"Endpoint = {address}:{PORT}\n"
-            text += f"PersistentKeepalive = {keepalive}\n" if keepalive else ""
+        if keepalive and initiator in (None, "ab"[number]):
+            text += f"PersistentKeepalive = {keepalive}\n"
         own.address(f"{tunnel.ipv4[number]}/24", f"{tunnel.ipv6[number]}/64")
         own.up(mtu)
         own.setconf(text)

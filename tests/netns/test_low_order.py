@@ -6,7 +6,6 @@ import base64
 import time
 from typing import TYPE_CHECKING
 
-import pytest
 from peers.device import genkey, pubkey
 from peers.wire import INITIATION, Wire
 
@@ -26,17 +25,17 @@ LOW_ORDER = (
 )
 
 
-@pytest.mark.parametrize("point", LOW_ORDER, ids=range(1, len(LOW_ORDER) + 1))
-def test_n22_no_datagram_leaves_for_a_low_order_key(lab: Lab, point: int) -> None:
+def test_n22_no_datagram_leaves_for_a_low_order_key(lab: Lab) -> None:
     a, b = lab.pair()
     device = lab.wgengine(a)
     device.up()
-    low = base64.b64encode(point.to_bytes(32, "little")).decode()
     endpoint = ("endpoint", f"{b.ipv4}:51820", "persistent-keepalive", "1")
     with Wire(b) as wire:
         device.wg_set("listen-port", "51820", "private-key", "/dev/stdin", stdin=device.private)
-        # a refusal of the key is right as well as silence; wg then says so
-        a.attempt("wg", "set", device.name, "peer", low, *endpoint)
+        for point in LOW_ORDER:
+            low = base64.b64encode(point.to_bytes(32, "little")).decode()
+            # a refusal of the key, in wg's words, is right as well as silence
+            a.attempt("wg", "set", device.name, "peer", low, *endpoint)
         time.sleep(2)
         assert wire.datagrams() == []
         # an ordinary key, of a peer that never answers: the device does send

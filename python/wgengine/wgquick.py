@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias, TypeVar
 
 from wgengine.address import Endpoint, interface_address, ip_address, prefix
@@ -28,6 +29,7 @@ INTERFACE_KEYS = (
 )  # fmt: skip
 PEER_KEYS = ("PublicKey", "PresharedKey", "AllowedIPs", "Endpoint", "PersistentKeepalive")
 KEYS = {"Interface": INTERFACE_KEYS, "Peer": PEER_KEYS}
+HOMES = {key.lower(): (key, kind) for kind, keys in KEYS.items() for key in keys}
 HOOKS = ("PreUp", "PostUp", "PreDown", "PostDown")
 # wg-quick takes its own keys without a value and goes on as if they were not there; AllowedIPs is then an empty list.
 MAY_BE_EMPTY = ("Address", "DNS", "MTU", "Table", "AllowedIPs", *HOOKS)
@@ -63,8 +65,9 @@ class _Line:
     key: str
     value: str
     number: int
-    comments: list[tuple[str, bool]]  # text, and whether beside (else above)
     values: tuple[str, ...] = ()  # as they are kept, of a key that adds up
+    above: list[str] = field(default_factory=list)  # comments
+    beside: str | None = None
 
 
 @dataclass(slots=True)
@@ -86,31 +89,31 @@ def _sections(text: str, source: str) -> list[_Section]:
     above: list[str] = []  # comments since the last line that was none
     loose = 0  # how many of them a blank line parts from what follows
     for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
-        line = raw.rstrip("\r")
         try:
-            content, sign, comment = _form(line).partition("#")
+            content, sign, comment = _form(raw.rstrip("\r")).partition("#")
             content = content.strip(BLANKS)
-            here = [(text, False) for text in above] + ([(comment.rstrip(), True)] if sign else [])
             if not content:
                 if sign:
                     above.append(comment.rstrip())
                 else:
                     loose = len(above)
-            elif content.startswith("["):
+                continue
+            if content.startswith("["):
                 kind = _kind(content, sections)
                 if sections:
-                    sections[-1].end = above[:loose]
-                    here = here[loose:]
-                sections.append(_Section(kind, _Line("", "", number, here)))
-                above, loose = [], 0
-            else:
-                if not sections:
-                    raise ConfigError(f"Line must occur in a section: {_name(content)}; write [Interface] above it")
+                    sections[-1].end, above = above[:loose], above[loose:]
+                sections.append(_Section(kind, _Line("", "", number)))
+                line = sections[-1].header
+            elif sections:
                 key, value = _key_value(content, sections[-1].kind)
-                sections[-1].lines.append(_Line(key, value, number, here))
-                above, loose = [], 0
+                line = _Line(key, value, number)
+                sections[-1].lines.append(line)
+            else:
+                raise ConfigError(f"Line must occur in a section: {_name(content)}; write [Interface] above it")
         except ConfigError as error:
             raise error.at(file=source, line=number) from None
+        line.above, above, loose = above, [], 0
+        line.beside = comment.rstrip() if sign else None
     if sections:
         sections[-1].end = above
     return sections
@@ -140,12 +143,13 @@ def _kind(content: str, sections: list[_Section]) -> str:
 
 def _key_value(content: str, kind: str) -> tuple[str, str]:
     name, equals, value = content.partition("=")
-    squeezed = _squeeze(name).lower()
-    key = next((key for key in KEYS[kind] if key.lower() == squeezed), None)
     if not equals:
         raise ConfigError(f"Invalid config key is missing an equals separator: {_name(name)}; write key = value")
-    if key is None:
-        raise ConfigError(f"Invalid key for [{kind}] section: {_name(name)}; {_advice(squeezed, kind)}")
+    squeezed = _squeeze(name).lower()
+    key, home = HOMES.get(squeezed, ("", ""))
+    if home != kind:
+        advice = f"{key} belongs in [{home}]" if key else _advice(squeezed, kind)
+        raise ConfigError(f"Invalid key for [{kind}] section: {_name(name)}; {advice}")
     value = value.strip(BLANKS)
     if not value and key not in MAY_BE_EMPTY:
         raise ConfigError("Key must have a value; write one, or remove the line", field=key)
@@ -153,13 +157,8 @@ def _key_value(content: str, kind: str) -> tuple[str, str]:
 
 
 def _advice(squeezed: str, kind: str) -> str:
-    for other, keys in KEYS.items():
-        for key in keys:
-            if key.lower() == squeezed:
-                return f"{key} belongs in [{other}]"
-    homes = {key.lower(): (key, other) for other, keys in KEYS.items() for key in keys}
-    for near in difflib.get_close_matches(squeezed, homes, 1):
-        key, home = homes[near]
+    for near in difflib.get_close_matches(squeezed[:32], HOMES, 1):
+        key, home = HOMES[near]
         return f"write {key}" + (f", in [{home}]" if home != kind else "")
     return "write one of " + ", ".join(KEYS[kind])
 
@@ -190,8 +189,8 @@ class _Reader:
         interface = next((section for section in sections if section.kind == "Interface"), None)
         if interface is None:
             raise ConfigError("no [Interface]; write [Interface] and PrivateKey = … first", file=self._source)
-        config = self._interface(interface)
-        own = config.private_key.public_key
+        private_key, make = self._interface(interface)
+        own = private_key.public_key
         peers: list[Peer] = []
         seen: dict[PublicKey, int] = {}
         for section in sections:
@@ -208,14 +207,16 @@ class _Reader:
                     raise self._error(line, "this is the interface's own public key; write the key of the other side")
                 peers.append(peer)
         comments = Comments(comment for _, comment in sorted(self._comments, key=lambda each: each[0]))
-        return noting(config.replace(peers=peers, comments=comments), self._warnings)
+        return noting(make(peers=peers, comments=comments), self._warnings)
 
-    def _interface(self, section: _Section) -> Config:
+    def _interface(self, section: _Section) -> tuple[PrivateKey, Callable[..., Config]]:
+        """The interface's key, and how to make the whole of it once the peers are known."""
         private_key = self._one(section, "PrivateKey", _squeezed(PrivateKey.from_base64), None)
         if private_key is None:
             raise self._error(section.header, "An interface must have a private key; write PrivateKey = … below")
         names = self._many(section, "DNS", _words, _dns)
-        config = Config(
+        make = partial(
+            Config,
             private_key=private_key,
             listen_port=self._one(section, "ListenPort", _squeezed(_number(0, 65535)), 0),
             fwmark=self._one(section, "FwMark", _squeezed(_number(0, 0xFFFFFFFF, hexadecimal=True, off=True)), 0),
@@ -231,7 +232,7 @@ class _Reader:
             save_config=self._one(section, "SaveConfig", _boolean, False),
         )
         self._remember(None, section)
-        return config
+        return private_key, make
 
     def _peer(self, section: _Section) -> tuple[Peer, _Line]:
         public_key = self._one(section, "PublicKey", _squeezed(PublicKey.from_base64), None)
@@ -302,15 +303,10 @@ class _Reader:
     def _remember(self, peer: PublicKey | None, section: _Section) -> None:
         """Tie the section's comments to whose they are."""
         for line in (section.header, *section.lines):
-            for text, beside in line.comments:
-                comment = Comment(
-                    text=text,
-                    peer=peer,
-                    key=line.key,
-                    values=line.values,
-                    where="beside" if beside else "above",
-                )
-                self._comments.append((line.number, comment))
+            tied = partial(Comment, peer=peer, key=line.key, values=line.values)
+            self._comments += ((line.number, tied(text=text, where="above")) for text in line.above)
+            if line.beside is not None:
+                self._comments.append((line.number, tied(text=line.beside, where="beside")))
         last = section.lines[-1].number
         self._comments += ((last, Comment(text=text, peer=peer, where="end")) for text in section.end)
 

@@ -219,6 +219,14 @@ def test_a_key_written_twice_counts_once_the_last_time_with_a_warning():
     assert second.startswith("wg0.conf:8: PublicKey: written in line 7 already")
 
 
+def test_a_warning_is_given_once(caplog):
+    text = f"{HEAD}MTU = 1200\nMTU = 1000\nAddress = fd00::1/64\n{PEER}AllowedIPs = 10.9.0.77/24, 10.9.0.77/24\n"
+    config = Config.from_text(f"{text}[Peer]\nPublicKey = {SECOND}\nAllowedIPs = 10.9.0.0/24")
+    assert sorted(config.warnings) == sorted(record.getMessage() for record in caplog.records)
+    for word in ("1280", "written in line 3", "host bits", "claimed by two peers"):
+        assert any(word in warning for warning in config.warnings)
+
+
 def test_bytes_that_are_not_utf8_name_their_line():
     with pytest.raises(ConfigError, match="0xfc") as caught:
         wgquick.decode(HEAD.encode() + b"# gr\xfc\xdfe\n", "wg0.conf")

@@ -215,6 +215,7 @@ class _Reader:
         if private_key is None:
             raise self._error(section.header, "An interface must have a private key; write PrivateKey = … below")
         names = self._many(section, "DNS", _words, _dns)
+        table: Table = self._one(section, "Table", _table, "auto")
         make = partial(
             Config,
             private_key=private_key,
@@ -224,7 +225,7 @@ class _Reader:
             addresses=self._many(section, "Address", _words, interface_address),
             dns=[name for name in names if _is_server(name)],
             dns_search=[name for name in names if not _is_server(name)],
-            table=self._one(section, "Table", _table, "auto"),
+            table=table,
             pre_up=self._many(section, "PreUp", _whole, str),
             post_up=self._many(section, "PostUp", _whole, str),
             pre_down=self._many(section, "PreDown", _whole, str),

@@ -24,8 +24,9 @@ from wgengine.errors import ClosedError, ConfigError, Error, ForkedError, Privil
 from wgengine.events import Broadcaster, ConfigChanged, Event, EventsLost, Failed, Subscription, TunLost, from_native
 from wgengine.knobs import Knobs
 from wgengine.link import LINK_STEPS, BringUp, Link, Refusal, in_order, open_link, refused, still_owed
+from wgengine.outside import Tunnel
 from wgengine.reconfig import AddPeer, ChangePeer, Changes, DevicePlan, LinkStep, Step, device_plan, diff
-from wgengine.resolve import Resolver
+from wgengine.resolve import Resolver, lookup
 from wgengine.status import EngineStatus, PeerStatus
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ class Engine:
         self._finalizer = weakref.finalize(self, _close_here, device, self._pid)
         if self._mode == "tun":
             self._link = open_link(device.name, device.ifindex)
-        self._resolver = Resolver(place=self._place, sent=self._sent_to, publish=self._publish)
+        self._resolver = Resolver(place=self._place, sent=self._sent_to, publish=self._publish, lookup=self._look_up)
         loop.add_reader(device.event_fd, self._pump)
         log.info("%s: started in mode %s", device.name, self._mode)
         if self._config is not None:
@@ -273,9 +274,9 @@ class Engine:
             except BaseException:
                 self._changed_outside |= outside
                 raise
-            self._follow_names(desired, changes.steps)
             refusals = await self._set_up(changes.steps)
             self._applied = desired
+            self._follow_names(desired, changes.steps)
             if refusals:
                 undone = {step for step, _ in refusals}
                 done = replace(changes, steps=tuple(step for step in changes.steps if step not in undone))
@@ -313,6 +314,12 @@ class Engine:
                     continue
             if endpoint is not None and not endpoint.is_literal:
                 resolver.follow(peer.public_key, endpoint)
+
+    async def _look_up(self, host: str, port: int) -> tuple[str, ...]:
+        """Look a name up outside of the tunnel."""
+        device, config = self._running(), self._applied
+        ours = Tunnel(ifindex=device.ifindex, config=config) if self._link is not None and config is not None else None
+        return await lookup(host, port, ours)
 
     async def _place(self, peer: PublicKey, endpoint: str) -> None:
         """Tell the device where a peer is. One that is gone meanwhile stays gone."""

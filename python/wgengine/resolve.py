@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from wgengine import outside
 from wgengine.errors import StateError
 from wgengine.events import EndpointChanged, Event, HandshakeFailed, Resolved, ResolveFailed, SessionUp
 
@@ -130,10 +131,16 @@ def stalled(name: Name, sent: int, now: float) -> bool:
     return next_trial(name, now) is not None and now - name.chosen_at >= TRIAL_S and sent > name.sent
 
 
-def _addresses(host: str, port: int) -> tuple[str, ...]:
+def _addresses(host: str, port: int, tunnel: outside.Tunnel | None) -> tuple[str, ...]:
     """Numeric endpoints for a host, each once, in the order of `getaddrinfo`."""
     found: dict[str, bool] = {}
-    for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP):
+    hosts = (outside.addresses(host, tunnel) if tunnel is not None else None) or [host]
+    answers = [
+        answer
+        for each in hosts
+        for answer in socket.getaddrinfo(each, port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP)
+    ]
+    for family, _, _, _, address in answers:
         if family == socket.AF_INET6:
             # a link-local address means nothing without its interface
             literal = str(address[0]).partition("%")[0]
@@ -156,8 +163,8 @@ def _has_route(family: socket.AddressFamily, address: tuple[str | int, ...] | tu
     return True
 
 
-async def lookup(host: str, port: int) -> tuple[str, ...]:
-    """Look a host up in a thread of its own.
+async def lookup(host: str, port: int, tunnel: outside.Tunnel | None = None) -> tuple[str, ...]:
+    """Look a host up in a thread of its own, and past `tunnel`.
 
     The loop's executor is waited for when the loop ends, and a look-up can hang for half a minute; a daemon thread
     holds up nobody.
@@ -177,7 +184,7 @@ async def lookup(host: str, port: int) -> tuple[str, ...]:
         addresses: tuple[str, ...] = ()
         error: Exception | None = None
         try:
-            addresses = _addresses(host, port)
+            addresses = _addresses(host, port, tunnel)
         except (OSError, UnicodeError) as failure:  # UnicodeError: a label that IDNA cannot write
             error = failure
         try:

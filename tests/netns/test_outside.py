@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+import dns.flags
 import dns.message
 import dns.rcode
 import dns.rrset
@@ -22,53 +23,70 @@ OURS, THEIRS = PrivateKey.generate(), PrivateKey.generate()
 SERVER = "10.53.0.53"
 
 
-@contextmanager
-def name_server(host: labs.Host, answers: dict[str, list[str]]) -> Iterator[list[str]]:
-    """A name server on SERVER in that host; it notes what it was asked."""
-    asked: list[str] = []
-    host.run("ip", "addr", "add", f"{SERVER}/32", "dev", "lo")
+class NameServer:
+    """A name server on SERVER in a host; it notes what it was asked. What is long it says over TCP only."""
 
-    def open_socket() -> socket.socket:
-        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        opened.bind((SERVER, 53))
-        return opened
+    def __init__(self, host: labs.Host, answers: dict[str, list[str]], *, long: bool) -> None:
+        self.asked: list[str] = []
+        self._host = host
+        self._answers = answers
+        self._long = long
 
-    listening = host.call(open_socket)
+    def __enter__(self) -> Self:
+        self._host.run("ip", "addr", "add", f"{SERVER}/32", "dev", "lo")
+        self._udp = self._host.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        self._udp.bind((SERVER, 53))
+        self._tcp = self._host.call(lambda: socket.create_server((SERVER, 53)))
+        self._threads = [threading.Thread(target=self._serve_udp), threading.Thread(target=self._serve_tcp)]
+        for thread in self._threads:
+            thread.start()
+        return self
 
-    def serve() -> None:
+    def __exit__(self, *_: object) -> None:
+        for listening in (self._udp, self._tcp):
+            with contextlib.suppress(OSError):  # an unconnected socket says so, and wakes its reader
+                listening.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10)
+        self._udp.close()
+        self._tcp.close()
+
+    def _serve_udp(self) -> None:
         while True:
-            data, client = listening.recvfrom(4096)
+            data, client = self._udp.recvfrom(4096)
             if not data:
                 return
-            question = dns.message.from_wire(data)
-            name, kind = question.question[0].name, question.question[0].rdtype
-            asked.append(f"{name} {kind.name}")
-            answer = dns.message.make_response(question)
-            found = answers.get(f"{name} {kind.name}")
-            if found is not None:
-                answer.answer.append(dns.rrset.from_text(name, 60, "IN", kind, *found))
-            elif not any(key.startswith(f"{name} ") for key in answers):
-                answer.set_rcode(dns.rcode.NXDOMAIN)
-            listening.sendto(answer.to_wire(), client)
+            answer = self._answer(data, "UDP")
+            if self._long:
+                answer.answer.clear()
+                answer.flags |= dns.flags.TC
+            self._udp.sendto(answer.to_wire(), client)
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield asked
-    finally:
+    def _serve_tcp(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._tcp.accept()
+                with connection, connection.makefile("rwb") as stream:
+                    (length,) = struct.unpack("!H", stream.read(2))
+                    wire = self._answer(stream.read(length), "TCP").to_wire()
+                    stream.write(struct.pack("!H", len(wire)) + wire)
 
-        def wake() -> None:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closing:
-                closing.sendto(b"", (SERVER, 53))
+    def _answer(self, data: bytes, over: str) -> dns.message.Message:
+        question = dns.message.from_wire(data)
+        name, kind = question.question[0].name, question.question[0].rdtype
+        self.asked.append(f"{name} {kind.name} {over}")
+        answer = dns.message.make_response(question)
+        found = self._answers.get(f"{name} {kind.name}")
+        if found is not None:
+            answer.answer.append(dns.rrset.from_text(name, 60, "IN", kind, *found))
+        elif not any(key.startswith(f"{name} ") for key in self._answers):
+            answer.set_rcode(dns.rcode.NXDOMAIN)
+        return answer
 
-        host.call(wake)
-        thread.join()
-        listening.close()
 
-
-@pytest.mark.parametrize("fwmark", [0, 51820])
+@pytest.mark.parametrize(("fwmark", "long"), [(0, False), (51820, False), (51820, True)])
 def test_the_query_goes_past_the_tunnel(
-    lab: labs.Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fwmark: int
+    lab: labs.Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fwmark: int, long: bool
 ) -> None:
     client, gate = lab.pair()
     (tmp_path / "resolv.conf").write_text(f"nameserver {SERVER}\n")
@@ -78,7 +96,7 @@ def test_the_query_goes_past_the_tunnel(
         counter marked {{}}
         chain out {{
             type filter hook output priority 0
-            meta mark {fwmark} oifname {client.link} udp dport 53 counter name marked
+            meta mark {fwmark} oifname {client.link} th dport 53 ct state new counter name marked
         }}
     }}""")
     peer = Peer(public_key=THEIRS.public_key, allowed_ips=[f"{SERVER}/32"])
@@ -87,15 +105,16 @@ def test_the_query_goes_past_the_tunnel(
     engine = sync.Engine(config, name=lab.interface())
     client.call(engine.__enter__)
     try:
-        with name_server(gate, answers) as asked, engine.events() as events:
+        with NameServer(gate, answers, long=long) as server, engine.events() as events:
             assert f"dev {engine.name} " in client.run("ip", "route", "get", SERVER)  # the system would go there
             engine.apply(config.with_peer(peer.replace(endpoint="vpn.example:4444")))
             resolved = events.get(timeout=20)
             assert isinstance(resolved, Resolved)
             # both families were asked; the one that no route leads to comes last
-            assert sorted(asked) == ["vpn.example. A", "vpn.example. AAAA"]
+            asked = {f"vpn.example. {kind} {over}" for kind in ("A", "AAAA") for over in ("UDP", "TCP")[: 1 + long]}
+            assert set(server.asked) == asked
             assert resolved.endpoint == f"{gate.ipv4}:4444"
-            assert client.counted("marked") == 2
+            assert client.counted("marked") == len(asked)
             engine.apply(config.with_peer(peer.replace(endpoint="gone.example:4444")))
             failed = events.get(timeout=20)
             assert isinstance(failed, ResolveFailed)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         SessionUp,
         Subscription,
         TunLost,
+        UapiRefused,
         UapiRemoved,
     )
     from wgengine.keys import PresharedKey, PrivateKey, PublicKey
@@ -82,6 +83,7 @@ __all__ = [
     "Subscription",
     "TimedOutError",
     "TunLost",
+    "UapiRefused",
     "UapiRemoved",
     "__version__",
 ]
@@ -117,6 +119,7 @@ _ROOMS = {
         "SessionUp",
         "Subscription",
         "TunLost",
+        "UapiRefused",
         "UapiRemoved",
     ),
     "keys": ("PresharedKey", "PrivateKey", "PublicKey"),

@@ -35,6 +35,7 @@ __all__ = [
     "SessionUp",
     "Subscription",
     "TunLost",
+    "UapiRefused",
     "UapiRemoved",
     "from_native",
 ]
@@ -89,6 +90,14 @@ class OffloadOff(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigChanged(Event):
     """Someone changed the device from outside, as with `wg set`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UapiRefused(Event):
+    """A request at the control socket was not taken; its sender was told a number only. `text` says what was wrong."""
+
+    line: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +158,7 @@ _NATIVE: dict[str, type[Event]] = {
     "path_too_small": PathTooSmall,
     "offload_off": OffloadOff,
     "config_changed": ConfigChanged,
+    "uapi_refused": UapiRefused,
     "link_changed": LinkChanged,
     "tun_lost": TunLost,
     "uapi_removed": UapiRemoved,

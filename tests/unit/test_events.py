@@ -18,6 +18,7 @@ NATIVE = {
     "path_too_small": ({"peer": PEER, "endpoint": "192.0.2.1:1"}, events.PathTooSmall),
     "offload_off": ({"offload": "udp_gso", "errno": 5}, events.OffloadOff),
     "config_changed": ({}, events.ConfigChanged),
+    "uapi_refused": ({"line": 3, "text": "no such key"}, events.UapiRefused),
     "link_changed": ({"up": True, "mtu": 1420}, events.LinkChanged),
     "tun_lost": ({}, events.TunLost),
     "uapi_removed": ({}, events.UapiRemoved),

@@ -306,7 +306,7 @@ def _watch(device: "Device", wakeup: int, level: int) -> int:
                 if kind == "failed":
                     _log(device, f"failed: {fields.get('reason')}", level >= 1)
                     return outcome.FAILED
-                _log(device, _sentence(kind, fields), level >= 2)
+                _log(device, _sentence(kind, fields), level >= (1 if kind == "uapi_refused" else 2))
                 if kind in ("tun_lost", "uapi_removed"):
                     return outcome.OK
 

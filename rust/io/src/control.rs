@@ -124,6 +124,10 @@ pub struct Control {
 impl Control {
     pub fn new(shared: Arc<Shared>) -> Control {
         let watch = link::Watch::new(&shared.tun);
+        if let Some(watch) = &watch {
+            // What changed between the start and the subscription.
+            watch.read(&shared);
+        }
         Control { shared, deadlines: Deadlines::default(), watch }
     }
 
@@ -138,7 +142,7 @@ impl Control {
             if self.shared.stopping.load(Ordering::Acquire) {
                 return Ok(());
             }
-            if let Some(watch) = &mut self.watch {
+            if let Some(watch) = &self.watch {
                 watch.look(&self.shared);
             }
             let tasks = core::mem::take(&mut *self.shared.inbox.tasks.lock());
@@ -191,7 +195,7 @@ impl Control {
 
     fn rearm(&mut self, cell: &Arc<PeerCell>) {
         cell.disarm();
-        let next = cell.peer.lock().timers.next();
+        let next = cell.peer.lock().timers.next().filter(|_| self.shared.is_up());
         cell.arm(next);
         self.deadlines.set(cell.id, next);
     }
@@ -218,6 +222,9 @@ impl Control {
     // ---- handshakes ----------------------------------------------------------------------------------------------
 
     fn letter(&mut self, letter: &Letter) -> Result<(), Drop> {
+        if !self.shared.is_up() {
+            return Err(Drop::LinkDown);
+        }
         let bytes = &letter.bytes[..letter.len];
         let keys = self.shared.keys().ok_or(Drop::NoPrivateKey)?;
         let message = Message::parse(bytes)?;

@@ -11,7 +11,6 @@ use wgengine_core::observe::event::Event;
 #[derive(Debug)]
 pub struct Watch {
     netlink: OwnedFd,
-    up: bool,
 }
 
 impl Watch {
@@ -20,13 +19,11 @@ impl Watch {
         if tun.ifindex == 0 {
             return None;
         }
-        let netlink = subscribe().ok()?;
-        let (up, _) = tun::link_flags_and_mtu(&tun.name).ok()?;
-        Some(Watch { netlink, up })
+        Some(Watch { netlink: subscribe().ok()? })
     }
 
     /// Take in what the kernel told, if anything.
-    pub fn look(&mut self, shared: &Shared) {
+    pub fn look(&self, shared: &Shared) {
         let mut told = false;
         let mut buffer = [0u8; 8192];
         loop {
@@ -44,17 +41,19 @@ impl Watch {
         }
     }
 
-    fn read(&mut self, shared: &Shared) {
+    /// What the interface is now.
+    pub fn read(&self, shared: &Shared) {
         // Gone or renamed: the data threads see the former at the TUN itself.
         let Ok((up, mtu)) = tun::link_flags_and_mtu(&shared.tun.name) else { return };
         let mtu_changed = shared.mtu.swap(mtu, Ordering::Relaxed) != mtu;
-        let came_up = up && !self.up;
-        if up != self.up || mtu_changed {
-            self.up = up;
+        let turned = up != shared.is_up();
+        if turned || mtu_changed {
             shared.ring.push(Event::LinkChanged { up, mtu });
         }
-        if came_up {
-            shared.link_up();
+        match (turned, up) {
+            (true, true) => shared.link_up(),
+            (true, false) => shared.link_down(),
+            (false, _) => {}
         }
     }
 }

@@ -25,8 +25,8 @@ impl Noise for Boring {
             return Err(Drop::BadHandshake);
         }
         // With such a key every shared secret is zero: anyone could read the tunnel (C3 row 7).
-        if is_low_order(peer) {
-            return Err(Drop::BadHandshake);
+        if is_low_order(&peer.0) {
+            return Err(Drop::LowOrderKey);
         }
         let private = identity.private.clone();
         let psk = psk.filter(|psk| !psk.is_zero()).map(|psk| psk.0);
@@ -43,6 +43,9 @@ impl Noise for Boring {
     }
 
     fn respond(&mut self, initiation: &[u8; INITIATION_LEN], out: &mut [u8; RESPONSE_LEN]) -> Result<(), Drop> {
+        if is_low_order(&initiation[8..40]) {
+            return Err(Drop::LowOrderKey);
+        }
         match self.tunn.decapsulate(None, initiation, out) {
             TunnResult::WriteToNetwork(written) if written.len() == RESPONSE_LEN => Ok(()),
             TunnResult::Err(why) => Err(reason(&why)),
@@ -51,6 +54,9 @@ impl Noise for Boring {
     }
 
     fn finish(&mut self, response: &[u8; RESPONSE_LEN]) -> Result<(), Drop> {
+        if is_low_order(&response[12..44]) {
+            return Err(Drop::LowOrderKey);
+        }
         // boringtun confirms with a keepalive of its own; whether one is sent, or data that waits, is the peer's choice.
         let mut keepalive = [0; DATA_OVERHEAD];
         match self.tunn.decapsulate(None, response, &mut keepalive) {

@@ -4,6 +4,7 @@
 //! 12). So we read both encrypted fields ourselves (whitepaper 5.4.2) and keep the timestamp with the peer's row.
 
 use crate::identity::Identity;
+use crate::low_order::is_low_order;
 use blake2::digest::{consts::U32, Digest, FixedOutput, Update};
 use blake2::Blake2s256;
 use hmac::{Mac, SimpleHmac};
@@ -75,10 +76,10 @@ pub fn read_initiation(identity: &Identity, message: &[u8; INITIATION_LEN]) -> R
     let transcript = hash(&[&transcript, identity.point().as_bytes()]);
     let transcript = hash(&[&transcript, &ephemeral]);
     let chaining = hmac(&hmac(&construction, &[&ephemeral])?[..], &[&[1]])?;
-    let shared = identity.private.diffie_hellman(&Point::from(ephemeral));
-    if !shared.was_contributory() {
-        return Err(Drop::BadHandshake);
+    if is_low_order(&ephemeral) {
+        return Err(Drop::LowOrderKey);
     }
+    let shared = identity.private.diffie_hellman(&Point::from(ephemeral));
     let (chaining, key) = kdf2(&chaining[..], shared.as_bytes())?;
     let mut opened = sealed_static;
     let mut theirs = [0; 32];
@@ -90,10 +91,10 @@ pub fn read_initiation(identity: &Identity, message: &[u8; INITIATION_LEN]) -> R
 impl Sender {
     /// A second Diffie-Hellman, worth it only when the key is a peer's: does the sender own the key, and when did it send?
     pub fn timestamp(&self, identity: &Identity) -> Result<Timestamp, Drop> {
-        let shared = identity.private.diffie_hellman(&Point::from(self.key.0));
-        if !shared.was_contributory() {
-            return Err(Drop::BadHandshake);
+        if is_low_order(&self.key.0) {
+            return Err(Drop::LowOrderKey);
         }
+        let shared = identity.private.diffie_hellman(&Point::from(self.key.0));
         let (_, key) = kdf2(&self.chaining[..], shared.as_bytes())?;
         let mut opened = self.sealed_timestamp;
         let mut timestamp = [0; 12];

@@ -48,13 +48,17 @@ fn c3_7_low_order_keys() {
     }] {
         let (_, ours) = identity();
         let mut side = Side::new(ours, PublicKey(key), Some(ADDRESS_B));
-        assert_eq!(side.initiate(0), Err(Drop::BadHandshake), "no datagram may leave for such a key");
+        assert_eq!(side.initiate(0), Err(Drop::LowOrderKey), "no datagram may leave for such a key");
     }
     // Nor is one accepted as a sender's ephemeral key: that handshake would be readable by anyone.
     let (mut a, mut b) = pair();
     let mut initiation = a.initiate(0).unwrap();
     initiation[8..40].fill(0);
-    assert_eq!(b.respond(0, ADDRESS_A, &initiation), Err(Drop::BadHandshake));
+    assert_eq!(b.respond(0, ADDRESS_A, &initiation), Err(Drop::LowOrderKey));
+    let initiation = a.initiate(6).unwrap();
+    let mut response = b.respond(6, ADDRESS_A, &initiation).unwrap();
+    response[12..44].fill(0);
+    assert_eq!(a.peer.finish(&response, address(ADDRESS_B), now(6)), Err(Drop::LowOrderKey));
 }
 
 #[test]

@@ -11,9 +11,8 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::Ordering;
 use wgengine_core::observe::event::Event;
-use wgengine_core::wire::uapi;
 use wgengine_io::device::{TunSource, UapiSource};
-use wgengine_io::uapi::Handler;
+use wgengine_io::uapi::answer;
 use wgengine_io::{Device as Running, Options};
 
 /// One WireGuard device: a TUN, UDP sockets, peers, and the threads that move packets.
@@ -130,15 +129,7 @@ impl Device {
 
     /// One request of the cross-platform configuration protocol, and its answer.
     fn uapi(&self, py: Python<'_>, request: &str) -> String {
-        py.detach(|| {
-            if request.starts_with("get=1") {
-                return uapi::get_reply(&self.running.shared().get()).to_string();
-            }
-            let body = request.strip_prefix("set=1\n").unwrap_or(request);
-            let outcome = uapi::parse_set(body).map_err(|refusal| refusal.errno);
-            let outcome = outcome.and_then(|plan| self.running.shared().set(plan).map_err(|errno| -errno));
-            format!("errno={}\n\n", outcome.err().unwrap_or(0))
-        })
+        py.detach(|| answer(self.running.shared(), request).to_string())
     }
 
     /// Events that wait, oldest first: (kind, unix time, fields).
@@ -217,6 +208,11 @@ fn describe(event: &Event, fields: &Bound<'_, PyDict>) -> PyResult<&'static str>
             "offload_off"
         }
         Event::ConfigChanged => "config_changed",
+        Event::UapiRefused { line, text } => {
+            fields.set_item("line", line)?;
+            fields.set_item("text", text)?;
+            "uapi_refused"
+        }
         Event::LinkChanged { up, mtu } => {
             fields.set_item("up", up)?;
             fields.set_item("mtu", mtu)?;

@@ -131,7 +131,7 @@ impl PublicKey {
 
     /// Whether every shared secret with this key would be zero; such a key is no peer's.
     fn is_low_order(&self) -> bool {
-        noise::is_low_order(&self.0)
+        noise::is_low_order(&self.0 .0)
     }
 
     fn __bytes__<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {

@@ -40,6 +40,8 @@ drops! {
     /// The kernel refused the datagram.
     SendFailed = "send_failed",
     // Out of the UDP socket.
+    /// The interface is down: nobody is served until it is up.
+    LinkDown = "link_down",
     /// Too short, wrong length for its type, or of no known type.
     MalformedMessage = "malformed_message",
     /// mac1 does not fit our public key (whitepaper 5.4.4).
@@ -52,6 +54,8 @@ drops! {
     UnknownIndex = "unknown_index",
     /// The handshake message does not authenticate.
     BadHandshake = "bad_handshake",
+    /// A key in it, or the peer's own, makes every shared secret zero: anyone could read the tunnel.
+    LowOrderKey = "low_order_key",
     /// The initiation's timestamp is not newer than the newest one seen (whitepaper 5.1).
     ReplayedInitiation = "replayed_initiation",
     /// The data message does not authenticate.

@@ -18,6 +18,8 @@ pub enum Event {
     OffloadOff { offload: &'static str, errno: i32 },
     /// The configuration was changed over the UAPI socket.
     ConfigChanged,
+    /// A configuration request was not taken; the protocol itself has room for a number only. Holds no key material.
+    UapiRefused { line: usize, text: String },
     /// The link's state or MTU changed.
     LinkChanged { up: bool, mtu: u32 },
     /// The TUN is gone: deleted, or closed by whoever lent it.

@@ -172,4 +172,8 @@ impl uapi::Handler for Shared {
         self.ring.push(Event::ConfigChanged);
         Ok(())
     }
+
+    fn refused(&self, refusal: &uapi::Refusal) {
+        self.ring.push(Event::UapiRefused { line: refusal.line, text: refusal.text.clone() });
+    }
 }

@@ -17,6 +17,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -109,10 +110,10 @@ impl Device {
         if options.mtu != 0 && tun.ifindex != 0 {
             tun::set_mtu(&tun.name, options.mtu).map_err(StartError::Tun)?;
         }
-        let mtu = match tun.ifindex {
-            0 if options.mtu != 0 => options.mtu,
-            0 => tun::DEFAULT_MTU,
-            _ => tun::link_flags_and_mtu(&tun.name)?.1,
+        let (up, mtu) = match tun.ifindex {
+            0 if options.mtu != 0 => (true, options.mtu),
+            0 => (true, tun::DEFAULT_MTU),
+            _ => tun::link_flags_and_mtu(&tun.name)?,
         };
         let (listener, path) = match options.uapi {
             UapiSource::None => (None, None),
@@ -120,10 +121,29 @@ impl Device {
                 let (listener, path) = uapi::listen(&tun.name).map_err(StartError::Uapi)?;
                 (Some(listener), Some(path))
             }
-            UapiSource::Adopt(listener) => (Some(listener), None),
+            // The file is watched and removed like one of ours, if it is where everybody looks for it.
+            UapiSource::Adopt(listener) => {
+                (Some(listener), uapi::socket_path(&tun.name).ok().filter(|path| path.exists()))
+            }
         };
+        let started = Device::run(tun, offloads, up, mtu, listener, path.clone());
+        if let (Err(_), Some(path)) = (&started, &path) {
+            // A socket file that nobody serves would only puzzle the next one.
+            let _ = std::fs::remove_file(path);
+        }
+        Ok(started?)
+    }
+
+    fn run(
+        tun: Tun,
+        offloads: Offloads,
+        up: bool,
+        mtu: u32,
+        listener: Option<UnixListener>,
+        path: Option<PathBuf>,
+    ) -> io::Result<Device> {
         let queues = tun.queues();
-        let shared = Arc::new(Shared::new(tun, offloads, mtu)?);
+        let shared = Arc::new(Shared::new(tun, offloads, up, mtu)?);
         let device = Device {
             shared: shared.clone(),
             threads: Mutex::default(),

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
+use wgengine_core::observe::drop::Drop;
 use wgengine_core::observe::event::Event;
 use wgengine_core::plan::Secret;
 use wgengine_core::tunnel::admission::Admission;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub ring: Ring,
     pub offloads: Offloads,
     pub mtu: AtomicU32,
+    /// The interface is up, or there is none. While it is down nothing is sent by itself and nobody is answered.
+    pub up: AtomicBool,
     pub stopping: AtomicBool,
     pub wakes: Vec<Wake>,
     /// One a data thread, the last one for the control thread.
@@ -51,7 +54,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(tun: Tun, offloads: Offloads, mtu: u32) -> io::Result<Shared> {
+    pub(super) fn new(tun: Tun, offloads: Offloads, up: bool, mtu: u32) -> io::Result<Shared> {
         let queues = tun.queues();
         Ok(Shared {
             tun,
@@ -60,6 +63,7 @@ impl Shared {
             ring: Ring::new()?,
             offloads,
             mtu: AtomicU32::new(mtu),
+            up: AtomicBool::new(up),
             stopping: AtomicBool::new(false),
             wakes: (0..queues).map(|_| Wake::new()).collect::<io::Result<_>>()?,
             counters: (0..=queues).map(|_| Counters::default()).collect(),
@@ -98,8 +102,25 @@ impl Shared {
         }
     }
 
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Acquire)
+    }
+
+    /// The link went down: sessions end, as the kernel ends them, and nothing waits for one.
+    pub fn link_down(&self) {
+        self.up.store(false, Ordering::Release);
+        for cell in self.table.cells() {
+            let mut peer = cell.peer.lock();
+            peer.forget_sessions();
+            let waiting = peer.staging.clear();
+            self.table.release(&mut peer);
+            self.control_counters().drop(Drop::LinkDown, waiting as u64);
+        }
+    }
+
     /// The link came up: whoever waits behind a NAT shows itself at once (case 28).
     pub fn link_up(&self) {
+        self.up.store(true, Ordering::Release);
         let now = clock::tick();
         for cell in self.table.cells() {
             cell.peer.lock().timers.link_up(now);

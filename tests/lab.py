@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from peers import build
+from peers import build, watched
 from peers.device import Device, Program
 
 T = TypeVar("T")
@@ -91,7 +91,8 @@ class Process:
 
     @property
     def log(self) -> str:
-        return self.log_path.read_text(errors="replace")
+        """Nothing once the lab is closed."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     @property
     def rss_bytes(self) -> int:
@@ -297,7 +298,8 @@ class Lab:
             ipv6 = f"2001:db8{f':{subnet:x}' if subnet else ''}::{number}"
             host.run("ip", "address", "add", f"{ipv4}/{24 if not subnet else 28}", "dev", link)
             host.run("ip", "address", "add", f"{ipv6}/64", "dev", link, "nodad")
-            host.run("ip", "link", "set", link, "up")
+            # no link-local address, which would come some seconds later and look like something left behind
+            host.run("ip", "link", "set", link, "addrgenmode", "none", "up")
             host.ipv4, host.ipv6, host.link = host.ipv4 or ipv4, host.ipv6 or ipv6, host.link or link
 
     def pair(self) -> tuple[Host, Host]:
@@ -324,6 +326,12 @@ class Lab:
     def wgengine(self, host: Host, **options: object) -> Device:
         """The device under test: ours, or the one that WGENGINE_DUT names (to know that the tests themselves hold)."""
         return self.device(dut(), host, **options)
+
+    def watched(self, host: Host, *prefix: str) -> Device:
+        """A device of ours whose drops, counters, offloads and events can be read; `prefix` runs it."""
+        ours = Program(name="wgengine, watched", command=(*prefix, sys.executable, str(Path(watched.__file__))))
+        name = self.interface()
+        return self.device(ours, host, name=name, env={"WATCHED": str(self.scratch / name)})
 
     def wireguard_go(self, host: Host, **options: object) -> Device:
         return self.device(program("wireguard-go"), host, **options)

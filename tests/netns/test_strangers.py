@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import random
-import socket
 import time
 from typing import TYPE_CHECKING
 
 from peers.tunnel import PORT, between
-from peers.wire import DATA, INITIATION, Wire
+from peers.wire import DATA, INITIATION, Wire, throw
 
 if TYPE_CHECKING:
-    from lab import Host, Lab
+    from lab import Lab
 
 FIRST_STRANGE_PORT = 40_000
-
-
-def throw(host: Host, target: str, payloads: list[bytes], source_port: int = 0) -> None:
-    def send() -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thrower:
-            thrower.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            thrower.bind(("", source_port))
-            for number, payload in enumerate(payloads):
-                thrower.sendto(payload, (target, PORT))
-                if number % 64 == 0:
-                    time.sleep(0.001)  # not faster than the receiver's buffer is emptied
-
-    host.call(send)
 
 
 def test_every_length_of_every_type_is_met_with_silence(lab: Lab) -> None:

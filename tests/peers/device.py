@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lab import Host, Process
@@ -224,6 +225,24 @@ class Device:
             elif key:
                 device[key] = value
         return device, peers
+
+    def report(self) -> dict[str, Any]:
+        """What a watched device of ours says of itself (see watched.py)."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(self.env["WATCHED"])
+            said = b""
+            while more := client.recv(65536):
+                said += more
+        answer: dict[str, Any] = json.loads(said)
+        return answer
+
+    def drops(self) -> dict[str, int]:
+        """The reasons for which this watched device has dropped something."""
+        return {reason: count for reason, count in self.report()["drops"].items() if count}
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [fields for what, _, fields in self.report()["events"] if what == kind]
 
     def udp_inodes(self) -> set[str]:
         """The sockets that are bound to the listening port: the same set means that nothing was bound anew."""

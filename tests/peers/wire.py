@@ -1,10 +1,11 @@
-"""What goes over a wire: the UDP datagrams that pass a link, noted by a packet socket in its namespace."""
+"""What goes over a wire: the datagrams that pass a link, noted by a packet socket, and those that a stranger throws."""
 
 from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from types import TracebackType
@@ -85,6 +86,20 @@ class Wire:
             datagram = parse(frame[14:], time_s)
             if datagram and self.port in (datagram.source_port, datagram.target_port):
                 yield datagram
+
+
+def throw(host: Host, target: str, payloads: Sequence[bytes], *, source_port: int = 0, port: int = 51820) -> None:
+    """Sends datagrams from a host, not faster than the receiver empties its buffer."""
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thrower:
+            thrower.bind(("", source_port))
+            for number, payload in enumerate(payloads):
+                thrower.sendto(payload, (target, port))
+                if number % 64 == 0:
+                    time.sleep(0.001)
+
+    host.call(send)
 
 
 def parse(packet: bytes, time_s: float) -> Datagram | None:

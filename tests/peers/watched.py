@@ -1,0 +1,64 @@
+"""A device of ours that can be looked into: `watched.py IF`, with the report's socket path in WATCHED.
+
+The same native device as `wgengine device`, configured over UAPI. Whoever connects to the socket gets one JSON object:
+drops, counters, offloads, and all events so far. SIGUSR1 switches all offloads off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from typing import Any
+
+from wgengine._native import Device
+
+
+def serve(name: str, path: str) -> None:
+    wake, woken = socket.socketpair()
+    wake.setblocking(False)
+    caught: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda number, _: caught.append(number))
+    signal.set_wakeup_fd(wake.fileno())
+    events: list[list[Any]] = []
+    device = Device(name=name, uapi=True)
+    with contextlib.closing(device), socket.socket(socket.AF_UNIX) as server, selectors.DefaultSelector() as ready:
+        server.bind(path)
+        server.listen()
+        for source in (server, woken, device.event_fd):
+            ready.register(source, selectors.EVENT_READ)
+        while signal.SIGTERM not in caught:
+            for key, _ in ready.select():
+                if key.fileobj is woken:
+                    woken.recv(64)
+                elif key.fileobj is server:
+                    client, _ = server.accept()
+                    with client:
+                        client.sendall(json.dumps(report(device, events)).encode())
+            events += [[kind, when, words(fields)] for kind, when, fields in device.drain()]
+            if signal.SIGUSR1 in caught:
+                caught.remove(signal.SIGUSR1)
+                device.set_offloads(tun_offload=False, udp_gso=False, udp_gro=False)
+
+
+def words(fields: dict[str, object]) -> dict[str, object]:
+    return {key: value if isinstance(value, (int, float, bool)) else str(value) for key, value in fields.items()}
+
+
+def report(device: Device, events: list[list[Any]]) -> dict[str, Any]:
+    events += [[kind, when, words(fields)] for kind, when, fields in device.drain()]
+    return {
+        "drops": device.drops(),
+        "counters": device.counters(),
+        "offloads": device.offloads(),
+        "events": events,
+    }
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], os.environ["WATCHED"])

@@ -30,10 +30,11 @@ NO_ROOMS = frozenset({"lib.rs", "mod.rs", "__init__.py", "__main__.py", "__pycac
 TREES = ("rust", "python", "tests", "tools", "docs", ".ci")
 
 _SECTION = re.compile(r"^#+ `(?P<folder>[\w./-]+)/`.*?\n(?P<body>.*?)(?=^#|\Z)", re.MULTILINE | re.DOTALL)
-_ROW = re.compile(r"^\| (?P<names>`[^|]*`) \|", re.MULTILINE)
+_ROW = re.compile(r"^\| (?P<names>`[^|]*`) \|", re.MULTILINE)  # a table's row that begins with names
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
-_TEST = re.compile(r"\b(test_\w*[^\W_])\b(?!\.py|/)")  # a prefix like test_n01_ names many
+# a prefix like test_n01_ names many, and is let be
+_TEST = re.compile(r"\b((?:test|c3|case|n\d+)_\w*[^\W_])\b(?!\.py|/)")
 _EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -87,6 +88,20 @@ def name_violations(test_names: set[str]) -> Iterator[str]:
                     yield f"{name}: names the test {test}, which is not there"
 
 
+def word_violations() -> Iterator[str]:
+    """docs/observing.md has every word that an engine says: reasons of drops, and events."""
+    text = (ROOT / "docs" / "observing.md").read_text(encoding="utf-8")
+    told = {name for row in _ROW.finditer(text) for name in _CODE.findall(row["names"])}
+    drops = (ROOT / "rust" / "core" / "src" / "observe" / "drop.rs").read_text(encoding="utf-8")
+    events = (ROOT / "python" / "wgengine" / "events.py").read_text(encoding="utf-8")
+    said = {*re.findall(r'^    \w+ = "(\w+)",$', drops, re.MULTILINE)}
+    said |= {*re.findall(r"^class (\w+)\(Event\):$", events, re.MULTILINE)}
+    for word in sorted(said - told):
+        yield f"docs/observing.md: no line for {word}"
+    for word in sorted(told - said):
+        yield f"docs/observing.md: {word} has a line but is never said"
+
+
 def tests_there() -> set[str]:
     """Every function that could be a test, in Python and in Rust."""
     names: set[str] = set()
@@ -120,7 +135,7 @@ def main(arguments: Sequence[str]) -> int:
     if arguments:
         print(__doc__, file=sys.stderr)
         return 2
-    found = [*room_violations(), *name_violations(tests_there()), *example_violations()]
+    found = [*room_violations(), *name_violations(tests_there()), *word_violations(), *example_violations()]
     for text in found:
         print(text, file=sys.stderr)
     return 1 if found else 0

@@ -24,6 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("netns")
 
 
+LAB = pytest.StashKey[labs.Lab]()
+
+
 @pytest.fixture(scope="session")
 def soak() -> bool:
     """Whether runs of over a minute are to be whole (`make soak`); else they are short, with the same assertions."""
@@ -38,9 +41,6 @@ def lab(request: pytest.FixtureRequest) -> Iterator[labs.Lab]:
         yield opened
 
 
-LAB = pytest.StashKey[labs.Lab]()
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -52,3 +52,18 @@ def pytest_runtest_makereport(
         for name, said in held.logs:
             report.sections.append((name, said[-4000:]))
     return report
+
+
+@pytest.hookimpl
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests have measured by the way (`record_property`): rates, retransmits, memory."""
+    measured = [
+        (report.nodeid.rpartition("::")[2], name, value)
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if report.when == "call"
+    ]
+    if measured:
+        terminalreporter.section("measured")
+        for test, name, value in measured:
+            terminalreporter.write_line(f"{test}: {name}: {value}")

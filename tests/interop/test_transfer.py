@@ -47,6 +47,5 @@ def test_sha256_is_equal_at_both_ends(
             ours.send_signal(signal.SIGUSR1)
         done: Transferred = running.result(timeout_s=250)
         record_property(f"{sender} sends", str(done))
-        print(f"{peer}, offloads {offloads}, {sender} sends: {done}")
         done.assert_whole()
     assert tunnel.ping() == 1

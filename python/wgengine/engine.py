@@ -142,9 +142,10 @@ class Engine:
     async def close(self) -> None:
         """Stop and take everything down: the interface, its addresses and routes. Again: waits for the same end."""
         self._check_process()
-        if self._loop is None:
-            self._end()
+        if self._loop is None or self._loop.is_closed():  # never started, or its loop ended before it
+            await self._stop_device()
             return
+        self._check_loop()
         if self._closing is None:
             self._closing = self._loop.create_task(self._close(), name="wgengine-close")
         await asyncio.shield(self._closing)
@@ -176,8 +177,7 @@ class Engine:
 
     async def status(self) -> EngineStatus:
         """What the engine and its peers are doing."""
-        device = self._running(failed_too=True)
-        return self._status(device, await self._call(device.state))
+        return await self._call(self._status, self._running(failed_too=True))
 
     def events(self) -> Subscription:
         """What happens from now on, in a bounded queue of the caller's own: `async for event in engine.events()`."""
@@ -231,15 +231,19 @@ class Engine:
         if self._resolver is not None:
             await self._resolver.close()
         async with self._applying:  # an `apply` under way ends first
-            device = self._device
-            if device is not None:
-                assert self._loop is not None
-                self._loop.remove_reader(device.event_fd)
-                await self._call(device.close)
+            if self._device is not None:
+                asyncio.get_running_loop().remove_reader(self._device.event_fd)
+            await self._stop_device()
+
+    async def _stop_device(self) -> None:
+        try:
+            if self._device is not None:
+                await self._call(self._device.close)
                 self._finalizer.detach()
-                self._name, self._device = device.name, None  # its descriptors go with it
+                self._name, self._device = self._device.name, None  # its descriptors go with it
                 log.info("%s: closed", self._name)
-        self._end()
+        finally:
+            self._end()
 
     def _end(self) -> None:
         self._closed = True
@@ -366,6 +370,10 @@ class Engine:
         if os.getpid() != self._pid:
             raise ForkedError("this engine belongs to the parent process; make one of your own after the fork")
 
+    def _check_loop(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise StateError("the engine runs on another event loop; call it there, or use wgengine.sync.Engine")
+
     def _running(self, *, failed_too: bool = False) -> Device:
         """The device, if the engine is in a state to use it."""
         self._check_process()
@@ -373,8 +381,7 @@ class Engine:
             raise ClosedError("the engine is closed; make another Engine")
         if self._device is None:
             raise StateError("the engine is not started; write: async with Engine(...) as engine")
-        if asyncio.get_running_loop() is not self._loop:
-            raise StateError("the engine runs on another event loop; call it there, or use wgengine.sync.Engine")
+        self._check_loop()
         if self._failure is not None and not failed_too:
             raise StateError(f"the engine failed ({self._failure}); close it and make another one")
         return self._device
@@ -392,7 +399,9 @@ class Engine:
     def _configured(self, public_key: PublicKey) -> Peer | None:
         return self._applied.peer(public_key) if self._applied is not None else None
 
-    def _status(self, device: Device, state: DeviceState) -> EngineStatus:
+    def _status(self, device: Device) -> EngineStatus:
+        """Take the snapshot. Ten thousand peers take a while, so not on the event loop."""
+        state = device.state()
         return EngineStatus(
             name=device.name,
             mode=self._mode,

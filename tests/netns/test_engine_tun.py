@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +21,10 @@ from wgengine import (
     Peer,
     PrivateKey,
     ReconfigError,
+    Resolved,
     StateError,
     TunLost,
+    resolve,
     sync,
 )
 from wgengine.reconfig import AddAddress, AddRoute, SetMTU
@@ -101,6 +104,28 @@ def test_two_engines_carry_pings(lab: labs.Lab) -> None:
             assert b.ping("10.0.0.1") == 1
             assert a.ping("fd00::2") == 1
             assert first.status().peers[0].rx_bytes > 0
+
+
+def test_an_address_that_does_not_answer_makes_room_for_the_next(
+    lab: labs.Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a host whose first address leads nowhere. A handshake is tried every 5 s (whitepaper 6.4)."""
+    a, b = lab.pair()
+    dead = a.ipv4.rpartition(".")[0] + ".99"
+    found = [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (address, 4444)) for address in (dead, a.ipv4)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: [each for each in found if host != each[4][0]])
+    monkeypatch.setattr(resolve, "TRIAL_S", 1.0)
+    with running(a, config("10.0.0.2", listen_port=4444)):
+        there = Peer(public_key=OURS.public_key, allowed_ips=["10.0.0.1"], endpoint="vpn.example:4444")
+        with running(b, Config(private_key=THEIRS, addresses=["10.0.0.2/24"])) as engine, engine.events() as events:
+            engine.apply(Config(private_key=THEIRS, addresses=["10.0.0.2/24"], peers=[there]))
+            first = wait_for(events, Resolved)
+            assert isinstance(first, Resolved)
+            assert first.endpoint == f"{dead}:4444"
+            assert b.ping("10.0.0.1", wait_s=10) == 1  # the packet waits for the session
+            second = wait_for(events, Resolved)
+            assert isinstance(second, Resolved)
+            assert second.endpoint == f"{a.ipv4}:4444"
 
 
 def test_only_differences_are_made_and_foreign_addresses_stay(lab: labs.Lab) -> None:

@@ -23,6 +23,7 @@ from wgengine import (
     ConfigError,
     Engine,
     Event,
+    Failed,
     Knobs,
     Peer,
     PrivateKey,
@@ -344,6 +345,26 @@ class TestLife:
 
             with pytest.raises(StateError, match="another event loop"):
                 await asyncio.to_thread(elsewhere)
+            with pytest.raises(StateError, match="another event loop"):
+                await asyncio.to_thread(lambda: asyncio.run(engine.close()))
+            assert not engine.closed
+
+    def test_its_loop_may_end_before_it(self) -> None:
+        engine = Engine(config_a(), mode="memory")
+        asyncio.run(engine.__aenter__())
+        assert not engine.closed
+        asyncio.run(engine.close())
+        assert engine.closed
+
+    async def test_a_failure_of_the_device_is_a_state(self) -> None:
+        async with Engine(config_a(), mode="memory") as engine:
+            events = engine.events()
+            engine._publish(Failed(time=0.0, reason="thread wg-0 panicked"))
+            assert isinstance(await anext(events), Failed)
+            status = await engine.status()
+            assert (status.state, status.reason) == ("failed", "thread wg-0 panicked")
+            with pytest.raises(StateError, match="wg-0 panicked"):
+                await engine.apply(config_a())
 
     async def test_nothing_stays_open(self) -> None:
         def descriptors() -> int:

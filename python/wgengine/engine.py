@@ -278,9 +278,9 @@ class Engine:
             except BaseException:
                 self._changed_outside |= outside
                 raise
-            refusals = await self._set_up(changes.steps)
             self._applied = desired
             self._follow_names(desired, changes.steps)
+            refusals = await self._set_up(changes.steps)
             if refusals:
                 undone = {step for step, _ in refusals}
                 done = replace(changes, steps=tuple(step for step in changes.steps if step not in undone))
@@ -327,8 +327,9 @@ class Engine:
 
     async def _place(self, peer: PublicKey, endpoint: str) -> None:
         """Tell the device where a peer is. One that is gone meanwhile stays gone."""
-        device = self._running()
-        await self._call(device.commit, Plan(peers=[PeerPlan(peer, update_only=True, endpoint=endpoint)]))
+        async with self._applying:  # an `apply` may name another endpoint just now
+            device = self._running()
+            await self._call(device.commit, Plan(peers=[PeerPlan(peer, update_only=True, endpoint=endpoint)]))
 
     def _sent_to(self, peer: PublicKey) -> int:
         """Bytes sent to a peer, at most a second old: a thousand names are not a thousand snapshots."""

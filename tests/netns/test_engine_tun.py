@@ -241,6 +241,22 @@ def test_an_interface_that_is_deleted_is_told_and_ends_in_order(lab: labs.Lab) -
     host.assert_clean(before)
 
 
+def test_what_a_lent_tun_has_already_is_taken_as_done(lab: labs.Lab) -> None:
+    host = lab.host()
+    name = lab.interface()
+    host.run("ip", "tuntap", "add", "dev", name, "mode", "tun", "vnet_hdr")
+    host.run("ip", "link", "set", name, "up")
+    for address in ("10.0.0.1/24", "::ffff:10.7.0.1/128", "fd00::1/64"):
+        host.run("ip", "addr", "add", address, "dev", name)
+    host.run("ip", "route", "add", "10.2.0.0/16", "dev", name)
+    wanted = config("10.2.0.0/16", addresses=["10.0.0.1/24", "::ffff:10.7.0.1/128", "fd00::1/64"])
+    with running(host, wanted, name=name) as engine:
+        assert not engine.plan(wanted)
+        engine.apply(wanted.replace(mtu=1300))
+        assert routes(host, engine) == {"10.2.0.0/16"}
+    assert name in host.links()  # it was made to persist
+
+
 def test_a_change_of_the_link_is_told(lab: labs.Lab) -> None:
     host = lab.host()
     with running(host, config()) as engine, engine.events() as events:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ipaddress import ip_interface
 from typing import Any
 
+from wgengine.address import interface_address, prefix
 from wgengine.link import DEFAULT_MTU, BringUp, Holdings, Refusal, takes_others_along
 from wgengine.reconfig import MAIN_TABLE, AddAddress, AddRoute, LinkStep, RemoveAddress, RemoveRoute, SetMTU
 
@@ -27,11 +28,13 @@ class LinuxLink:
         self._name = name
         self._ifindex = ifindex
         self._held = Holdings()
+        self._seen: tuple[set[str], set[tuple[str, int | None]]] | None = None
 
     def perform(self, steps: Sequence[LinkStep | BringUp]) -> tuple[Refusal, ...]:
         from pyroute2 import IPRoute  # 0.1 s of import: only for who needs it
 
         refusals: list[Refusal] = []
+        self._seen = None
         with IPRoute() as netlink:
             for step in steps:
                 self._do(netlink, step, refusals)
@@ -51,6 +54,8 @@ class LinuxLink:
                 refusals.append(Refusal(step, OSError(code, _why(step, code))))
                 return
         self._held.note(step)
+        if takes_others_along([step]):
+            self._seen = None
 
     def _send(self, netlink: Any, step: LinkStep | BringUp) -> None:
         match step:
@@ -62,10 +67,10 @@ class LinuxLink:
                 netlink.link("set", index=self._ifindex, mtu=mtu or DEFAULT_MTU)
             case BringUp():
                 netlink.link("set", index=self._ifindex, state="up")
-            case AddRoute(prefix=prefix, table=table):
-                netlink.route("add", oif=self._ifindex, **_route(prefix, table))
-            case RemoveRoute(prefix=prefix, table=table):
-                netlink.route("del", oif=self._ifindex, **_route(prefix, table))
+            case AddRoute(prefix=target, table=table):
+                netlink.route("add", oif=self._ifindex, **_route(target, table))
+            case RemoveRoute(prefix=target, table=table):
+                netlink.route("del", oif=self._ifindex, **_route(target, table))
 
     def _reached(self, netlink: Any, step: LinkStep | BringUp, code: int) -> bool:
         """Whether the refusal means that there is nothing to do: an adopted interface may be set up already."""
@@ -76,28 +81,31 @@ class LinuxLink:
                 return code in _GONE
             case AddAddress(address=address):
                 return address in self._present(netlink)[0]
-            case AddRoute(prefix=prefix, table=table):
-                return (prefix, table) in self._present(netlink)[1]
+            case AddRoute(prefix=target, table=table):
+                return (target, table) in self._present(netlink)[1]
         (link,) = netlink.get_links(self._ifindex)
         return (
             bool(link["flags"] & IFF_UP) if isinstance(step, BringUp) else link.get("mtu") == (step.new or DEFAULT_MTU)
         )
 
     def _present(self, netlink: Any) -> tuple[set[str], set[tuple[str, int | None]]]:
-        """The addresses and routes that the interface has now."""
+        """The addresses and routes that the interface has: read once, however many steps want to know."""
+        if self._seen is not None:
+            return self._seen
         addresses = set()
         for message in netlink.get_addr(index=self._ifindex):
             local = message.get("local") or message.get("address")  # IPv6 has no local one unless there is a far end
-            addresses.add(f"{local}/{message['prefixlen']}")
+            addresses.add(interface_address(f"{local}/{message['prefixlen']}"))
         routes: set[tuple[str, int | None]] = set()
         for family, anywhere in ((AF_INET, "0.0.0.0"), (AF_INET6, "::")):
             for message in netlink.get_routes(family=family, oif=self._ifindex):
                 table = message.get("table")
-                key = f"{message.get('dst') or anywhere}/{message['dst_len']}"
+                key, _ = prefix(f"{message.get('dst') or anywhere}/{message['dst_len']}")
                 routes.add((key, None if table == MAIN_TABLE else table))
                 if table == MAIN_TABLE:
                     routes.add((key, MAIN_TABLE))
-        return addresses, routes
+        self._seen = addresses, routes
+        return self._seen
 
 
 def _address(text: str) -> dict[str, Any]:
@@ -109,9 +117,9 @@ def _address(text: str) -> dict[str, Any]:
     }
 
 
-def _route(prefix: str, table: int | None) -> dict[str, Any]:
-    route: dict[str, Any] = {"dst": prefix, "table": table or MAIN_TABLE}
-    if ":" in prefix:
+def _route(target: str, table: int | None) -> dict[str, Any]:
+    route: dict[str, Any] = {"dst": target, "table": table or MAIN_TABLE}
+    if ":" in target:
         route["family"] = AF_INET6
     else:
         route["family"] = AF_INET

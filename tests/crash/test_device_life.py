@@ -133,9 +133,10 @@ def test_a_name_in_use_is_refused_and_its_owner_untouched(lab: Lab) -> None:
     assert a.peer(b).latest_handshake == shown
 
 
-def test_a_port_in_use_is_refused_and_nothing_changed(lab: Lab) -> None:
+@pytest.mark.parametrize("shards", ["1", "2"])
+def test_a_port_in_use_is_refused_and_nothing_changed(lab: Lab, shards: str) -> None:
     """(wireguard-go is left without any socket.)"""
-    tunnel = between(lab)
+    tunnel = between(lab, env={"WGENGINE_SHARDS": shards})
     a, b = tunnel.devices
     assert tunnel.ping() == 1
     inodes, handshake = a.udp_inodes(), a.peer(b).latest_handshake
@@ -153,7 +154,7 @@ def test_a_port_in_use_is_refused_and_nothing_changed(lab: Lab) -> None:
         assert tunnel.ping() == 1
         assert a.peer(b).latest_handshake == handshake
     # the port of another device of ours on the same machine is in use as well, however its sockets were made
-    other = lab.wgengine(a.host)
+    other = lab.wgengine(a.host, env={"WGENGINE_SHARDS": shards})
     with pytest.raises(LabError, match="Address already in use"):
         other.setconf(other.interface_section(PORT))
     assert other.show().listen_port != PORT

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from lab import is_wgengine, until
-from peers import without
-from peers.device import genkey, pubkey
+from peers import watched, without
+from peers.device import genkey, pubkey, to_hex
 from peers.tunnel import PORT, Tunnel, establish
 from peers.wire import throw
 
@@ -143,3 +143,46 @@ def test_offloads_are_switched_off_while_packets_flow(lab: Lab) -> None:
     for device in tunnel.devices:
         assert not any(device.report()["offloads"].values())
     tunnel.transfer(20_000_000, "b").assert_whole()
+
+
+def test_a_blocked_interpreter_stops_no_packet_and_no_handshake(lab: Lab) -> None:
+    tunnel = watched_pair(lab)
+    a, b = tunnel.devices
+    assert tunnel.ping() == 1
+    a.send_signal(signal.SIGUSR2)
+    begun = time.monotonic()
+    # a new key at the other side wants a new handshake, which a has to answer in this time
+    b.down()
+    b.up()
+    b.wg_set("peer", a.public, "remove")
+    b.wg_set("peer", a.public, "endpoint", f"{a.host.ipv4}:{PORT}", "allowed-ips", "10.9.0.0/24")
+    b.host.run("ip", "route", "replace", "10.9.0.0/24", "dev", b.name)
+    assert tunnel.ping("b", "-i", "0.01", "-W", "1", count=100) == 100
+    assert time.monotonic() - begun < watched.BLOCKED_S, "the interpreter was to be blocked all the while"
+    assert a.report()["counters"]["handshakes_completed"] == 2
+    assert time.monotonic() - begun > watched.BLOCKED_S - 0.5, "the interpreter was not blocked"
+
+
+def test_n24_what_was_made_is_unmade(lab: Lab) -> None:
+    """Ports, peers and prefixes come and go a hundred times: descriptors and threads as before, memory too."""
+    device = lab.watched(lab.host())
+    keys = [pubkey(genkey()) for _ in range(20)]
+
+    def churn(rounds: int) -> None:
+        for turn in range(rounds):
+            lines = [f"set=1\nlisten_port={40_000 + turn % 2}\nfwmark={turn}"]
+            for number, key in enumerate(keys):
+                lines.append(f"public_key={to_hex(key)}\nendpoint=192.0.2.2:9")
+                lines += [f"allowed_ip=10.{number}.{octet}.0/24" for octet in range(50)]
+            assert device.uapi("\n".join(lines)) == "errno=0\n\n"
+            assert device.uapi("set=1\nreplace_peers=true") == "errno=0\n\n"
+
+    def resources() -> tuple[int, int]:
+        folder = Path(f"/proc/{device.pid}")
+        return len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir()))
+
+    churn(20)
+    before, rss_bytes = resources(), device.rss_bytes
+    churn(100)
+    assert resources() == before
+    assert device.rss_bytes - rss_bytes < 2 << 20

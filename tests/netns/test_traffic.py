@@ -32,8 +32,9 @@ def exchange(tunnel: Tunnel, large_ping: int) -> None:
     assert min(streams) > 1_000_000, f"a connection starved: {streams}"
 
 
-def test_n02_ping_tcp_and_udp_of_both_families(lab: Lab) -> None:
-    exchange(between(lab), large_ping=1392)
+@pytest.mark.parametrize("shards", ["1", "2"])
+def test_n02_ping_tcp_and_udp_of_both_families(lab: Lab, shards: str) -> None:
+    exchange(between(lab, env={"WGENGINE_SHARDS": shards}), large_ping=1392)
 
 
 @pytest.mark.parametrize("mtu", [1420, 34_736])

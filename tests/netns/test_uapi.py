@@ -120,6 +120,12 @@ def test_case_20_fwmark_is_applied_and_shown(lab: Lab, outer: int) -> None:
     assert a.host.counted("marked") == before
 
 
+def test_a_port_may_be_taken_back_at_once(lab: Lab) -> None:
+    device = lab.wgengine(lab.host())
+    answers = [device.uapi(f"set=1\nlisten_port={40_000 + turn % 2}\nfwmark={turn}") for turn in range(300)]
+    assert set(answers) == {OK}, f"{len(answers) - answers.count(OK)} of 300 changes failed: {set(answers) - {OK}}"
+
+
 @pytest.mark.skipif(not is_wgengine(), reason="wireguard-go answers EADDRINUSE for every failure to set a mark")
 def test_case_20_a_mark_without_the_privilege_is_eperm(lab: Lab) -> None:
     host = lab.host()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -175,7 +175,7 @@ def establish(
     return tunnel
 
 
-def between(lab: Lab, **options: Any) -> Tunnel:
+def between(lab: Lab, *, env: Mapping[str, str] | None = None, **options: Any) -> Tunnel:
     """The device under test on both of two fresh hosts."""
-    hosts = lab.pair()
-    return establish(lab.wgengine(hosts[0]), lab.wgengine(hosts[1]), **options)
+    a, b = (lab.wgengine(host, env=env or {}) for host in lab.pair())
+    return establish(a, b, **options)

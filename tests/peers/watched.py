@@ -1,12 +1,13 @@
 """A device of ours that can be looked into: `watched.py IF`, with the report's socket path in WATCHED.
 
 The same native device as `wgengine device`, configured over UAPI. Whoever connects to the socket gets one JSON object:
-drops, counters, offloads, and all events so far. SIGUSR1 switches all offloads off.
+drops, counters, offloads, and all events so far. SIGUSR1 switches all offloads off; SIGUSR2 blocks the interpreter.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import selectors
@@ -17,12 +18,14 @@ from typing import Any
 
 from wgengine._native import Device
 
+BLOCKED_S = 3
+
 
 def serve(name: str, path: str) -> None:
     wake, woken = socket.socketpair()
     wake.setblocking(False)
     caught: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, lambda number, _: caught.append(number))
     signal.set_wakeup_fd(wake.fileno())
     events: list[list[Any]] = []
@@ -44,6 +47,9 @@ def serve(name: str, path: str) -> None:
             if signal.SIGUSR1 in caught:
                 caught.remove(signal.SIGUSR1)
                 device.set_offloads(tun_offload=False, udp_gso=False, udp_gro=False)
+            if signal.SIGUSR2 in caught:
+                caught.remove(signal.SIGUSR2)
+                ctypes.PyDLL(None).sleep(BLOCKED_S)
 
 
 def words(fields: dict[str, object]) -> dict[str, object]:

@@ -46,6 +46,10 @@ impl Watch {
         // Gone or renamed: the data threads see the former at the TUN itself.
         let Ok((up, mtu)) = tun::link_flags_and_mtu(&shared.tun.name) else { return };
         let mtu_changed = shared.mtu.swap(mtu, Ordering::Relaxed) != mtu;
+        if mtu_changed {
+            // Without it super-packets may need two sends: slower, not wrong.
+            let _ = tun::bound_super_packets(shared.tun.ifindex, mtu);
+        }
         let turned = up != shared.is_up();
         if turned || mtu_changed {
             shared.ring.push(Event::LinkChanged { up, mtu });

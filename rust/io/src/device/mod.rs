@@ -126,6 +126,10 @@ impl Device {
                 (Some(listener), uapi::socket_path(&tun.name).ok().filter(|path| path.exists()))
             }
         };
+        if tun.ifindex != 0 {
+            // As in `link`: without it super-packets may need two sends.
+            let _ = tun::bound_super_packets(tun.ifindex, mtu);
+        }
         let started = Device::run(tun, offloads, up, mtu, listener, path.clone());
         if let (Err(_), Some(path)) = (&started, &path) {
             // A socket file that nobody serves would only puzzle the next one.

@@ -19,7 +19,7 @@ use wgengine_core::wire::wireguard::{Data, Message, DATA_HEADER_LEN};
 use wgengine_noise::Boring;
 
 /// Receive calls a turn, so that the other direction gets its own.
-const BUDGET: usize = 4;
+const BUDGET: usize = 16;
 
 /// One direction's memory: what was received, and what is to be written.
 pub struct Inbound {

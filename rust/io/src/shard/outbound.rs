@@ -121,7 +121,7 @@ impl Outbound {
         let join = !peer.single_datagrams && Offloads::on(&shared.offloads.udp_gso);
         while let Some((plain, _)) = segments.next(|len| padded(len, mtu)) {
             let wire_len = plain.len() + DATA_OVERHEAD;
-            if self.outbox.full() || self.outbox.room(wire_len).is_none() {
+            if self.outbox.room(wire_len).is_none() {
                 flush(&mut self.outbox, shard, shared, sockets);
             }
             let sealed = self.outbox.room(wire_len).ok_or(Drop::MalformedPacket).and_then(|out| peer.seal(plain, out));

@@ -1,12 +1,16 @@
 //! The inner end: a TUN device, or in its place a socket pair that speaks the same super-packets.
 
 #[cfg(target_os = "linux")]
+mod gso;
+#[cfg(target_os = "linux")]
 mod linux;
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use wgengine_core::packet::vnet;
 
+#[cfg(target_os = "linux")]
+pub use gso::bound as bound_super_packets;
 #[cfg(target_os = "linux")]
 pub use linux::{adopt, create, link_flags_and_mtu, set_mtu, set_offload};
 

@@ -9,10 +9,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 /// What the kernel takes in one batch on all versions (dataplane.md 3.3).
-const MAX_SEGMENTS: usize = 64;
-const MAX_BYTES: usize = 65_507;
-/// Room for one full batch and what begins the next.
-const CAPACITY: usize = 2 * 65_536;
+pub const MAX_SEGMENTS: usize = 64;
+pub const MAX_BYTES: usize = 65_507;
+/// Room for one full batch, or for the longest datagram.
+const CAPACITY: usize = 65_536;
 const MAX_BATCHES: usize = 64;
 
 /// Datagrams of one size to one address; the last one may be shorter.
@@ -57,12 +57,12 @@ impl Default for Outbox {
 }
 
 impl Outbox {
-    /// Room for a datagram of `len` bytes; `None`: flush first.
+    /// Room for a datagram of `len` bytes; `None`: flush first. What is full is one send's worth, so that a super-packet
+    /// of the TUN that fits one send is never cut in two.
     pub fn room(&mut self, len: usize) -> Option<&mut [u8]> {
-        if self.batches.len() >= MAX_BATCHES {
-            return None;
-        }
-        self.memory.get_mut(self.used..self.used + len)
+        let end = self.used + len;
+        let full = self.batches.len() >= MAX_BATCHES || (self.used > 0 && end > MAX_BYTES);
+        self.memory.get_mut(self.used..end).filter(|_| !full)
     }
 
     /// The room given last holds a datagram of `len` bytes to `to`. `join`: it may share a send with its neighbours.
@@ -83,11 +83,6 @@ impl Outbox {
 
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty()
-    }
-
-    /// Is there a full send's worth?
-    pub fn full(&self) -> bool {
-        self.used >= MAX_BYTES - 2048 || self.batches.len() >= MAX_BATCHES
     }
 
     /// Send all; `failed` is told of what the kernel refused, and says whether to try once more as single datagrams.
@@ -141,12 +136,20 @@ type Control = [u64; 4];
 
 /// One call for batches of one family; how many the kernel took.
 fn send_batches(fd: RawFd, memory: &[u8], batches: &[Batch]) -> io::Result<usize> {
-    let mut names = [Raw::default(); MAX_BATCHES];
-    let mut parts = [libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 }; MAX_BATCHES];
-    let mut controls: [Control; MAX_BATCHES] = [[0; 4]; MAX_BATCHES];
+    // One batch is the rule, under load and at rest; headers for all that there might be would cost as much as the call.
+    match batches.len() {
+        1 => send_up_to::<1>(fd, memory, batches),
+        _ => send_up_to::<MAX_BATCHES>(fd, memory, batches),
+    }
+}
+
+fn send_up_to<const N: usize>(fd: RawFd, memory: &[u8], batches: &[Batch]) -> io::Result<usize> {
+    let mut names = [Raw::default(); N];
+    let mut parts = [libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 }; N];
+    let mut controls: [Control; N] = [[0; 4]; N];
     // SAFETY: all zero is a valid mmsghdr.
-    let mut messages: [libc::mmsghdr; MAX_BATCHES] = unsafe { core::mem::zeroed() };
-    for (n, batch) in batches.iter().enumerate() {
+    let mut messages: [libc::mmsghdr; N] = unsafe { core::mem::zeroed() };
+    for (n, batch) in batches.iter().enumerate().take(N) {
         let (name, name_len) = Raw::from_address(&batch.to);
         names[n] = name;
         let bytes = &memory[batch.start..batch.start + batch.len];
@@ -172,6 +175,6 @@ fn send_batches(fd: RawFd, memory: &[u8], batches: &[Batch]) -> io::Result<usize
         }
     }
     // SAFETY: every message points to memory that outlives the call, with its true length.
-    let n = unsafe { libc::sendmmsg(fd, messages.as_mut_ptr(), batches.len() as _, libc::MSG_NOSIGNAL as _) };
+    let n = unsafe { libc::sendmmsg(fd, messages.as_mut_ptr(), batches.len().min(N) as _, libc::MSG_NOSIGNAL as _) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }

@@ -19,7 +19,15 @@ pub struct Receiver {
     control: Box<[[u64; CONTROL_LEN / 8]; BLOCKS]>,
     lengths: [(usize, usize); BLOCKS],
     received: usize,
+    /// Blocks to ask for next.
+    wanted: usize,
+    full: bool,
 }
+
+/// Few where blocks are long, so that what was received is still in the cache when it is opened; many where they are
+/// single datagrams, so that a call pays.
+const FEW: usize = 2;
+const LONG: usize = 8192;
 
 /// Datagrams of one size from one sender; the last one may be shorter.
 pub struct Block<'a> {
@@ -36,6 +44,8 @@ impl Default for Receiver {
             control: Box::new([[0; CONTROL_LEN / 8]; BLOCKS]),
             lengths: [(0, 0); BLOCKS],
             received: 0,
+            wanted: FEW,
+            full: false,
         }
     }
 }
@@ -50,7 +60,7 @@ impl Receiver {
         });
         // SAFETY: all zero is a valid mmsghdr.
         let mut messages: [libc::mmsghdr; BLOCKS] = unsafe { core::mem::zeroed() };
-        for (n, message) in messages.iter_mut().enumerate() {
+        for (n, message) in messages.iter_mut().enumerate().take(self.wanted) {
             message.msg_hdr.msg_name = self.from[n].as_mut_ptr().cast();
             message.msg_hdr.msg_namelen = Raw::CAPACITY;
             message.msg_hdr.msg_iov = &mut parts[n];
@@ -60,7 +70,7 @@ impl Receiver {
         }
         let (fd, at) = (socket.as_raw_fd(), messages.as_mut_ptr());
         // SAFETY: every message points into memory of ours that outlives the call, with its true length.
-        let got = unsafe { libc::recvmmsg(fd, at, BLOCKS as _, libc::MSG_DONTWAIT as _, core::ptr::null_mut()) };
+        let got = unsafe { libc::recvmmsg(fd, at, self.wanted as _, libc::MSG_DONTWAIT as _, core::ptr::null_mut()) };
         let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
         for (n, message) in messages[..got].iter().enumerate() {
             let len = message.msg_len as usize;
@@ -69,6 +79,13 @@ impl Receiver {
             self.lengths[n] = if cut { (0, 0) } else { (len, size) };
         }
         self.received = got;
+        self.full = got == self.wanted;
+        let long = self.lengths[..got].iter().any(|(len, _)| *len >= LONG);
+        if long {
+            self.wanted = FEW;
+        } else if self.full {
+            self.wanted = (2 * self.wanted).min(BLOCKS);
+        }
         Ok(got)
     }
 
@@ -81,9 +98,9 @@ impl Receiver {
         })
     }
 
-    /// Did the last call fill every block, so that more may wait?
+    /// Did the last call fill every block that it had, so that more may wait?
     pub fn full(&self) -> bool {
-        self.received == BLOCKS
+        self.full
     }
 }
 

@@ -3,13 +3,12 @@
 
 use crate::clock;
 use crate::counters::Counters;
-use crate::device::Shared;
+use crate::inbox::Letter;
 use crate::link;
+use crate::random::jitter;
+use crate::shared::Shared;
 use crate::table::PeerCell;
 use crate::udp::Family;
-use crate::wake::Wake;
-use parking_lot::Mutex;
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -21,98 +20,9 @@ use wgengine_core::observe::event::Event;
 use wgengine_core::time::Tick;
 use wgengine_core::tunnel::deadlines::Deadlines;
 use wgengine_core::tunnel::peer::Peer;
-use wgengine_core::tunnel::timers::{Due, REKEY_TIMEOUT_JITTER};
-use wgengine_core::wire::wireguard::{padded, receiver, Message, DATA_OVERHEAD, INITIATION_LEN};
+use wgengine_core::tunnel::timers::Due;
+use wgengine_core::wire::wireguard::{padded, receiver, Message, DATA_OVERHEAD};
 use wgengine_noise::{read_initiation, Boring};
-
-/// Handshake messages that wait; beyond it they are dropped, so that a flood costs bounded memory.
-const MAX_HANDSHAKES: usize = 1024;
-
-/// A number nobody can guess.
-pub fn random_u32() -> u32 {
-    // The kernel's generator fails only before it is seeded, early at boot; then time is as good as anything.
-    getrandom::u32().unwrap_or_else(|_| clock::tick().0 as u32)
-}
-
-fn jitter() -> Duration {
-    Duration::from_nanos(u64::from(random_u32()) % REKEY_TIMEOUT_JITTER.as_nanos() as u64)
-}
-
-/// A handshake message, copied out of a data thread's block.
-struct Letter {
-    from: SocketAddr,
-    len: usize,
-    bytes: [u8; INITIATION_LEN],
-}
-
-/// What the data threads and callers want done. A peer is in a list at most once for each wish.
-#[derive(Default)]
-struct Tasks {
-    letters: VecDeque<Letter>,
-    shake: Vec<Arc<PeerCell>>,
-    staged: Vec<Arc<PeerCell>>,
-    arm: Vec<Arc<PeerCell>>,
-    single: Vec<(Arc<PeerCell>, SocketAddr)>,
-}
-
-/// Where work for the control thread is left.
-pub struct Inbox {
-    tasks: Mutex<Tasks>,
-    wake: Wake,
-}
-
-impl Inbox {
-    pub fn new() -> io::Result<Inbox> {
-        Ok(Inbox { tasks: Mutex::default(), wake: Wake::new()? })
-    }
-
-    fn leave(&self, what: impl FnOnce(&mut Tasks)) {
-        what(&mut self.tasks.lock());
-        self.wake.wake();
-    }
-
-    /// A handshake message came in.
-    pub fn handshake(&self, datagram: &[u8], from: SocketAddr, counters: &Counters) {
-        let mut tasks = self.tasks.lock();
-        if tasks.letters.len() >= MAX_HANDSHAKES || datagram.len() > INITIATION_LEN {
-            counters.drop(Drop::HandshakeQueueFull, 1);
-            return;
-        }
-        let mut bytes = [0; INITIATION_LEN];
-        bytes[..datagram.len()].copy_from_slice(datagram);
-        tasks.letters.push_back(Letter { from, len: datagram.len(), bytes });
-        drop(tasks);
-        self.wake.wake();
-    }
-
-    /// The peer wants a new session; [`Peer::ask_handshake`] has said so, once.
-    pub fn shake(&self, cell: Arc<PeerCell>) {
-        self.leave(|tasks| tasks.shake.push(cell));
-    }
-
-    /// There is a session now, and packets that waited for it.
-    pub fn staged(&self, cell: Arc<PeerCell>) {
-        self.leave(|tasks| tasks.staged.push(cell));
-    }
-
-    /// Something comes due earlier than known; [`PeerCell::arm`] has said so.
-    pub fn arm(&self, cell: Arc<PeerCell>) {
-        self.leave(|tasks| tasks.arm.push(cell));
-    }
-
-    /// The path to this address takes no batches.
-    pub fn single(&self, cell: Arc<PeerCell>, to: SocketAddr) {
-        self.leave(|tasks| {
-            if !tasks.single.iter().any(|(known, _)| Arc::ptr_eq(known, &cell)) {
-                tasks.single.push((cell, to));
-            }
-        });
-    }
-
-    pub fn wake(&self) {
-        self.wake.wake();
-    }
-}
 
 /// The control thread's own state.
 pub struct Control {
@@ -145,7 +55,7 @@ impl Control {
             if let Some(watch) = &self.watch {
                 watch.look(&self.shared);
             }
-            let tasks = core::mem::take(&mut *self.shared.inbox.tasks.lock());
+            let tasks = self.shared.inbox.take();
             for cell in tasks.arm {
                 self.rearm(&cell);
             }
@@ -179,16 +89,13 @@ impl Control {
         });
         let watch = self.watch.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let mut fds =
-            [self.shared.inbox.wake.as_raw_fd(), watch].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+            [self.shared.inbox.as_raw_fd(), watch].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
         // SAFETY: `fds` outlives the call and its length is given; negative descriptors are passed over.
         if unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) } < 0 {
             let error = io::Error::last_os_error();
             if error.kind() != io::ErrorKind::Interrupted {
                 return Err(error);
             }
-        }
-        if fds[0].revents != 0 {
-            self.shared.inbox.wake.clear();
         }
         Ok(())
     }
@@ -225,7 +132,7 @@ impl Control {
         if !self.shared.is_up() {
             return Err(Drop::LinkDown);
         }
-        let bytes = &letter.bytes[..letter.len];
+        let bytes = letter.bytes();
         let keys = self.shared.keys().ok_or(Drop::NoPrivateKey)?;
         let message = Message::parse(bytes)?;
         match message {

@@ -5,20 +5,24 @@
 //! | [`device`] | a WireGuard device: what a plan changes, what a state shows, how it starts and ends |
 //! | [`table`] | the peers, who owns an address, which session index is whose |
 //! | [`shard`] | the loop of a data thread: out of the TUN into UDP, out of UDP into the TUN |
-//! | [`control`] | the thread for handshakes and timers |
+//! | [`shared`] | what all threads of a device share |
+//! | [`control`], [`inbox`] | the thread for handshakes and timers, and where work for it is left |
 //! | [`tun`], [`udp`] | the two ends, with their offloads |
 //! | [`link`] | watches our interface: up, down, MTU, gone |
 //! | [`uapi`] | serves the configuration socket |
-//! | [`ring`], [`counters`], [`clock`], [`wake`] | events upwards, counts, time, waking a thread |
+//! | [`ring`], [`counters`], [`clock`], [`random`], [`wake`] | events upwards, counts, time, chance, waking a thread |
 
 pub mod clock;
 pub mod control;
 pub mod counters;
 pub mod device;
+pub mod inbox;
 pub mod link;
 pub mod offloads;
+pub mod random;
 pub mod ring;
 pub mod shard;
+pub mod shared;
 pub mod table;
 pub mod tun;
 pub mod uapi;

@@ -1,6 +1,6 @@
 //! Watches our interface: up or down, its MTU, and whether it is still there (rtnetlink's link group).
 
-use crate::device::Shared;
+use crate::shared::Shared;
 use crate::tun::{self, Tun};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

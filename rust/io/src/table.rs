@@ -179,7 +179,7 @@ impl Table {
     pub fn new_index(&self, cell: &Arc<PeerCell>) -> u32 {
         let mut indices = self.indices.write();
         loop {
-            let index = crate::control::random_u32() >> 8;
+            let index = crate::random::number() >> 8;
             if let std::collections::hash_map::Entry::Vacant(entry) = indices.entry(index) {
                 entry.insert(cell.clone());
                 return index;

@@ -1,8 +1,8 @@
 //! What a plan changes on a device, and what the device shows.
 
-use super::shared::{Keys, Settings, Shared};
 use crate::clock;
 use crate::offloads::Offloads;
+use crate::shared::{Keys, Settings, Shared};
 use crate::uapi;
 use crate::udp::Sockets;
 use std::collections::HashSet;

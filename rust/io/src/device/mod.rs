@@ -1,15 +1,13 @@
 //! A WireGuard device: a TUN, sockets, peers, and the threads that move packets between them; how it starts and ends.
 
 mod commit;
-mod shared;
-
-pub use shared::{Keys, Shared};
 
 use crate::control::Control;
 use crate::counters;
 use crate::offloads::Offloads;
 use crate::ring::Drained;
 use crate::shard::Shard;
+use crate::shared::Shared;
 use crate::tun::{self, Tun};
 use crate::uapi;
 use parking_lot::Mutex;

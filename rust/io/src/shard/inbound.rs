@@ -2,8 +2,8 @@
 
 use crate::clock;
 use crate::counters::Counters;
-use crate::device::Shared;
 use crate::offloads::Offloads;
+use crate::shared::Shared;
 use crate::table::PeerCell;
 use crate::udp::receive::{Block, Receiver};
 use crate::udp::Socket;

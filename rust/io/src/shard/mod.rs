@@ -10,8 +10,8 @@
 mod inbound;
 mod outbound;
 
-use crate::device::Shared;
 use crate::offloads::Offloads;
+use crate::shared::Shared;
 use crate::udp::Sockets;
 use inbound::Inbound;
 use outbound::Outbound;
@@ -33,7 +33,7 @@ pub(crate) struct Jitter(u64);
 
 impl Jitter {
     fn new() -> Jitter {
-        Jitter(u64::from(crate::control::random_u32()) << 1 | 1)
+        Jitter(u64::from(crate::random::number()) << 1 | 1)
     }
 
     fn next(&mut self) -> Duration {

@@ -3,8 +3,8 @@
 use super::Jitter;
 use crate::clock;
 use crate::counters::Counters;
-use crate::device::Shared;
 use crate::offloads::Offloads;
+use crate::shared::Shared;
 use crate::table::PeerCell;
 use crate::udp::batch::{Failure, Outbox};
 use crate::udp::Sockets;

@@ -1,8 +1,8 @@
 //! What all threads of a device share.
 
 use crate::clock;
-use crate::control::Inbox;
 use crate::counters::Counters;
+use crate::inbox::Inbox;
 use crate::offloads::Offloads;
 use crate::ring::Ring;
 use crate::table::{PeerCell, Table};
@@ -21,16 +21,16 @@ use wgengine_noise::Identity;
 
 /// The device's own key, and what is derived from it.
 pub struct Keys {
-    pub(super) private: Secret,
+    pub(crate) private: Secret,
     pub identity: Identity,
     pub admission: Admission,
 }
 
 /// What callers configure, as it stands.
 #[derive(Debug, Default)]
-pub(super) struct Settings {
-    pub(super) listen_port: u16,
-    pub(super) fwmark: u32,
+pub(crate) struct Settings {
+    pub(crate) listen_port: u16,
+    pub(crate) fwmark: u32,
 }
 
 /// What all threads of a device share.
@@ -47,14 +47,14 @@ pub struct Shared {
     pub wakes: Vec<Wake>,
     /// One a data thread, the last one for the control thread.
     pub counters: Vec<Counters>,
-    pub(super) sockets: RwLock<Arc<Sockets>>,
-    pub(super) sockets_changed: AtomicU64,
-    pub(super) keys: RwLock<Option<Arc<Keys>>>,
-    pub(super) settings: Mutex<Settings>,
+    pub(crate) sockets: RwLock<Arc<Sockets>>,
+    pub(crate) sockets_changed: AtomicU64,
+    pub(crate) keys: RwLock<Option<Arc<Keys>>>,
+    pub(crate) settings: Mutex<Settings>,
 }
 
 impl Shared {
-    pub(super) fn new(tun: Tun, offloads: Offloads, up: bool, mtu: u32) -> io::Result<Shared> {
+    pub(crate) fn new(tun: Tun, offloads: Offloads, up: bool, mtu: u32) -> io::Result<Shared> {
         let queues = tun.queues();
         Ok(Shared {
             tun,
@@ -88,7 +88,7 @@ impl Shared {
         &self.counters[self.counters.len() - 1]
     }
 
-    pub(super) fn shards(&self) -> usize {
+    pub(crate) fn shards(&self) -> usize {
         self.tun.queues()
     }
 
@@ -135,18 +135,18 @@ impl Shared {
         }
     }
 
-    pub(super) fn wake_shards(&self) {
+    pub(crate) fn wake_shards(&self) {
         self.wakes.iter().for_each(Wake::wake);
     }
 
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.wake_shards();
         self.inbox.wake();
     }
 
     /// Drop the sockets and the keys: the device has ended.
-    pub(super) fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         *self.sockets.write() = Arc::default();
         *self.keys.write() = None;
     }

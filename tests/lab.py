@@ -17,18 +17,35 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
-from peers import build, watched
+from peers import build
 from peers.device import Device, Program
+from peers.process import LabError, Process, run, until
+
+__all__ = [
+    "Host",
+    "Lab",
+    "LabError",
+    "Process",
+    "Snapshot",
+    "dut",
+    "is_wgengine",
+    "need",
+    "opened",
+    "program",
+    "run",
+    "sweep",
+    "until",
+]
 
 T = TypeVar("T")
 
+WATCHED = Path(__file__).with_name("peers") / "watched.py"
 SOCKETS = Path("/var/run/wireguard")
 TOOLS = ("ip", "nft", "ping", "wg", "iperf3", "setpriv")
 CLONE_NEWNET = 0x40000000
@@ -38,10 +55,6 @@ TAG = f"{os.getpid():x}"  # in names of interfaces, which have 15 letters
 _serial = itertools.count()
 
 
-class LabError(AssertionError):
-    """A command of the lab failed; the text holds what it said."""
-
-
 def need(met: object, reason: str) -> None:
     """A missing prerequisite skips on a user's machine and fails where CI is set: nothing is lost in silence."""
     if met:
@@ -49,94 +62,6 @@ def need(met: object, reason: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"missing on a CI machine: {reason}", pytrace=False)
     pytest.skip(reason)
-
-
-def until(condition: Callable[[], T], what: str, timeout_s: float = 10) -> T:
-    """The first true answer of `condition`, asked every 10 ms."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        answer = condition()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise LabError(f"not within {timeout_s:g} s: {what}")
-        time.sleep(0.01)
-
-
-def run(args: Sequence[str | Path], *, stdin: str | None = None, timeout_s: float = 60, check: bool = True) -> str:
-    """Standard output of a command on this machine."""
-    done = subprocess.run([str(arg) for arg in args], input=stdin, capture_output=True, text=True, timeout=timeout_s)
-    if check and done.returncode:
-        raise LabError(
-            f"{' '.join(map(str, args))}: exit {done.returncode}: {done.stderr.strip() or done.stdout.strip()}"
-        )
-    return done.stdout
-
-
-@dataclass(slots=True, kw_only=True)
-class Process:
-    """A process that the lab started, by its id, with everything it said."""
-
-    name: str
-    popen: subprocess.Popen[bytes]
-    log_path: Path
-
-    @property
-    def pid(self) -> int:
-        return self.popen.pid
-
-    @property
-    def running(self) -> bool:
-        return self.popen.poll() is None
-
-    @property
-    def log(self) -> str:
-        """Nothing once the lab is closed."""
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
-
-    @property
-    def rss_bytes(self) -> int:
-        return self._memory("VmRSS")
-
-    @property
-    def peak_rss_bytes(self) -> int:
-        return self._memory("VmHWM")
-
-    def _memory(self, row: str) -> int:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.search(rf"^{row}:\s+(\d+) kB", status, re.MULTILINE)[1]) * 1024  # type: ignore[index]
-
-    @property
-    def cpu_s(self) -> float:
-        """User and system time so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def send_signal(self, number: int) -> None:
-        if self.running:
-            self.popen.send_signal(number)
-
-    def wait(self, timeout_s: float = 30) -> int:
-        try:
-            return self.popen.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise LabError(f"{self.name} still runs after {timeout_s:g} s; it said: {self.log[-2000:]}") from None
-
-    def output(self, timeout_s: float = 30) -> str:
-        """All it said, once it ended well."""
-        if code := self.wait(timeout_s):
-            raise LabError(f"{self.name}: exit {code}: {self.log[-2000:]}")
-        return self.log
-
-    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 5) -> int:
-        """Asks it to end, then makes it; the exit code (negative: the signal that ended it)."""
-        self.send_signal(number)
-        try:
-            return self.popen.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait()
-            raise LabError(f"{self.name} did not end within {timeout_s:g} s of signal {number}") from None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -235,10 +160,10 @@ class Host:
     def snapshot(self) -> Snapshot:
         return Snapshot.of(lambda *args: self.run(*args, check=False))
 
-    def assert_clean(self, before: Snapshot) -> None:
+    def assert_clean(self, before: Snapshot, patience_s: float = 2) -> None:
         """Nothing here differs from `before`; IPv6 takes a moment to forget the routes of a link that is gone."""
         with contextlib.suppress(LabError):
-            until(lambda: self.snapshot() == before, "clean", timeout_s=2)
+            until(lambda: self.snapshot() == before, "clean", timeout_s=patience_s)
         before.assert_same(self.snapshot(), self.name)
 
 
@@ -317,29 +242,29 @@ class Lab:
         """A fresh interface name. UAPI sockets are files, so names must differ between namespaces too."""
         return f"wg{TAG}x{next(_serial)}"
 
-    def device(self, program: Program, host: Host, *, name: str = "", **options: object) -> Device:
-        device = Device(program=program, host=host, name=name or self.interface(), **options)  # type: ignore[arg-type]
+    def device(self, program: Program, host: Host, *, name: str = "", **options: Any) -> Device:
+        device = Device(program=program, host=host, name=name or self.interface(), **options)
         self.devices.append(device)
         device.start()
         return device
 
-    def wgengine(self, host: Host, **options: object) -> Device:
+    def wgengine(self, host: Host, **options: Any) -> Device:
         """The device under test: ours, or the one that WGENGINE_DUT names (to know that the tests themselves hold)."""
         return self.device(dut(), host, **options)
 
     def watched(self, host: Host, *prefix: str) -> Device:
         """A device of ours whose drops, counters, offloads and events can be read; `prefix` runs it."""
-        ours = Program(name="wgengine, watched", command=(*prefix, sys.executable, str(Path(watched.__file__))))
+        ours = Program(name="wgengine, watched", command=(*prefix, sys.executable, str(WATCHED)))
         name = self.interface()
         return self.device(ours, host, name=name, env={"WATCHED": str(self.scratch / name)})
 
-    def wireguard_go(self, host: Host, **options: object) -> Device:
+    def wireguard_go(self, host: Host, **options: Any) -> Device:
         return self.device(program("wireguard-go"), host, **options)
 
-    def tailscale_wireguard_go(self, host: Host, **options: object) -> Device:
+    def tailscale_wireguard_go(self, host: Host, **options: Any) -> Device:
         return self.device(program("tailscale-wireguard-go"), host, **options)
 
-    def boringtun(self, host: Host, **options: object) -> Device:
+    def boringtun(self, host: Host, **options: Any) -> Device:
         return self.device(program("boringtun-cli"), host, **options)
 
     @property
@@ -349,11 +274,12 @@ class Lab:
     def close(self) -> None:
         """Ends what still runs, newest first, removes every namespace, and says what a device of ours left behind."""
         left: list[str] = []
+        untidy = [device.process for device in self.devices if not device.program.tidy]
         for process in reversed(self.processes):
             try:
                 process.stop()
             except LabError as late:
-                left.append(str(late))
+                left += [str(late)] if process not in untidy else []
         for host in self.hosts:
             _end_namespace(host.name)
         for device in self.devices:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peers.process import LabError, Process, until
+
 if TYPE_CHECKING:
-    from lab import Host, Process
+    from lab import Host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +115,6 @@ class Device:
 
     def start(self) -> None:
         """Starts the program and waits until `wg` would reach it."""
-        from lab import LabError, until
-
         self.process = process = self.host.spawn(
             *self.command, env={**self.program.env, **self.env}, pass_fds=self.pass_fds
         )

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from peers.device import Device, genpsk
+from peers.process import until
 
 if TYPE_CHECKING:
-    from lab import Host, Lab, Process
+    from lab import Host, Lab
+
+    from peers.process import Process
 
 TRANSFER = Path(__file__).with_name("transfer.py")
 PORT = 51820
@@ -66,8 +69,6 @@ class Tunnel:
 
     def start_transfer(self, size_bytes: int, sender: Side = "a", *, family: int = 4, port: int = 5301) -> Running:
         """Pseudo-random bytes over one TCP connection, hashed at both ends."""
-        from lab import until
-
         source, target, address = self.ends(sender, family)
         receiver = target.host.spawn(sys.executable, TRANSFER, "receive", address, str(port))
         until(lambda: target.host.listening(port) or not receiver.running, "the receiver listens")
@@ -89,8 +90,6 @@ class Tunnel:
         self, seconds: float, *options: str, sender: Side = "a", family: int = 4, port: int = 5201
     ) -> Process:
         """iperf3 from the sender to the other side; its JSON is the process's output."""
-        from lab import until
-
         source, target, address = self.ends(sender, family)
         server = target.host.spawn("iperf3", "-s", "-1", "-p", str(port), "-B", address)
         until(lambda: target.host.listening(port) or not server.running, "iperf3 listens")

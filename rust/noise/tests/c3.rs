@@ -199,6 +199,23 @@ fn case_32_sessions_are_never_one_way_deaf() {
 }
 
 #[test]
+fn keys_are_forgotten_after_nine_minutes_while_an_attempt_goes_on() {
+    use wgengine_core::tunnel::timers::Due;
+    let (mut a, mut b) = pair();
+    shake(&mut a, &mut b, 0);
+    let late = b.seal(&packet(1)).unwrap();
+    let initiation = a.initiate(536).unwrap();
+    let mut forgotten = false;
+    while let Some(due) = a.peer.poll(now(540).tick) {
+        forgotten |= due == Due::Forget;
+    }
+    assert!(forgotten);
+    assert_eq!(a.open(540, &late), Err(Drop::UnknownIndex), "the keys are gone, not only refused by their age");
+    let response = b.respond(540, ADDRESS_A, &initiation).unwrap();
+    assert!(a.peer.finish(&response, address(ADDRESS_B), now(540)).is_ok());
+}
+
+#[test]
 fn case_32_handshakes_that_cross_leave_both_sides_hearing() {
     let (mut a, mut b) = pair();
     b.peer.set_endpoint(address(ADDRESS_A));

@@ -177,6 +177,8 @@ impl<N: Noise> Peer<N> {
     /// No handshake can be made; how many packets were waiting for it.
     pub fn cancel_handshake(&mut self) -> usize {
         self.handshake_asked = false;
+        self.abandon_attempt();
+        self.timers.attempt_over();
         self.staging.clear()
     }
 
@@ -302,7 +304,8 @@ impl<N: Noise> Peer<N> {
         let due = self.timers.poll(now)?;
         match due {
             Due::GiveUp => self.abandon_attempt(),
-            Due::Forget => self.forget_sessions(),
+            // An attempt that may be under way goes on; it has keys of its own.
+            Due::Forget => self.keypairs.clear(),
             Due::Initiate | Due::Keepalive => {}
         }
         Some(due)

@@ -105,6 +105,11 @@ impl Timers {
         self.attempt.is_some()
     }
 
+    /// No further try of the attempt under way can be made.
+    pub fn attempt_over(&mut self) {
+        self.attempt = None;
+    }
+
     /// Both sides have agreed on a session.
     pub fn session_made(&mut self, now: Tick) {
         self.attempt = None;
@@ -277,6 +282,15 @@ mod tests {
         assert_eq!(timers.next(), None);
         timers.set_persistent(65535, at(61));
         assert_eq!(run(&mut timers, 60_000), vec![(61, Due::Keepalive)]);
+    }
+
+    #[test]
+    fn an_attempt_that_is_over_is_not_tried_again() {
+        let mut timers = Timers::default();
+        timers.initiation_sent(at(0), NONE);
+        timers.attempt_over();
+        assert_eq!(timers.next(), None);
+        assert!(timers.may_initiate(at(1)));
     }
 
     #[test]

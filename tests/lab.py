@@ -203,7 +203,7 @@ class Snapshot:
 class Lab:
     """Hosts, links, devices and processes of one test, or of one module that shares them."""
 
-    scratch: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="wge-lab-")))
+    scratch: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix=PREFIX)))
     hosts: list[Host] = field(default_factory=list)
     devices: list[Device] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
@@ -375,7 +375,7 @@ def assert_machine_clean(before: Snapshot) -> None:
 
 
 def sweep() -> None:
-    """Removes namespaces and sockets of labs whose process is gone (it was killed before it could)."""
+    """Removes namespaces, sockets and files of labs whose process is gone (it was killed before it could)."""
     for line in run(["ip", "netns", "list"], check=False).splitlines():
         found = re.match(r"wge-(\d+)-\d+", line)
         if found and not Path(f"/proc/{found[1]}").exists():
@@ -384,3 +384,7 @@ def sweep() -> None:
         found = re.fullmatch(r"wg([0-9a-f]+)x\d+\.sock", path.name)
         if found and not Path(f"/proc/{int(found[1], 16)}").exists():
             path.unlink(missing_ok=True)
+    for path in Path(tempfile.gettempdir()).glob("wge-*-*"):
+        found = re.match(r"wge-(\d+)-", path.name)
+        if found and not Path(f"/proc/{found[1]}").exists():
+            shutil.rmtree(path, ignore_errors=True)

@@ -58,20 +58,22 @@ def test_a_killed_lab_is_swept_and_its_processes_end() -> None:
         "import lab\n"
         "with lab.opened() as opened:\n"
         "    device = opened.wgengine(opened.host())\n"
-        "    print(device.pid, device.name, device.host.name, flush=True)\n"
+        "    print(device.pid, device.name, device.host.name, opened.scratch, flush=True)\n"
         "    time.sleep(60)\n"
     )
     folder = str(Path(labs.__file__).parent)
     with subprocess.Popen([sys.executable, "-c", script, folder], stdout=subprocess.PIPE, text=True) as victim:
         assert victim.stdout is not None
-        pid, name, host = victim.stdout.readline().split()
+        pid, name, host, scratch = victim.stdout.readline().split()
         victim.send_signal(signal.SIGKILL)
         victim.wait()
     until(lambda: not Path(f"/proc/{pid}").exists(), "the kernel ends the device of a dead lab", timeout_s=5)
     assert host in namespaces()
+    assert Path(scratch).exists()
     (SOCKETS / f"{name}.sock").touch()
     labs.sweep()
     assert host not in namespaces()
+    assert not Path(scratch).exists()
     assert not (SOCKETS / f"{name}.sock").exists()
 
 

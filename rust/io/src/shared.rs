@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::time::Duration;
 use wgengine_core::observe::drop::Drop;
 use wgengine_core::observe::event::Event;
 use wgengine_core::plan::Secret;
@@ -143,6 +144,20 @@ impl Shared {
         self.stopping.store(true, Ordering::Release);
         self.wake_shards();
         self.inbox.wake();
+    }
+
+    /// Use these sockets from now on. The old ones are closed when this returns, so that their port can be taken again
+    /// at once; only a data thread that hangs in a send could keep them longer than a second.
+    pub(crate) fn replace_sockets(&self, fresh: Sockets) {
+        let old = core::mem::replace(&mut *self.sockets.write(), Arc::new(fresh));
+        self.sockets_changed.fetch_add(1, Ordering::Release);
+        self.wake_shards();
+        for _ in 0..10_000 {
+            if Arc::strong_count(&old) == 1 {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
     }
 
     /// Drop the sockets and the keys: the device has ended.

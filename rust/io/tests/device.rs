@@ -192,6 +192,23 @@ fn a_port_shared_with_so_reuseport_is_in_use_all_the_same() {
 }
 
 #[test]
+fn a_port_that_was_left_can_be_taken_again_at_once() {
+    let (a, b) = pair();
+    let listen = |port| {
+        a.device.shared().commit(&Plan { listen_port: Some(port), ..Plan::default() }).unwrap();
+        a.device.shared().state().listen_port
+    };
+    let first = listen(0);
+    for _ in 0..100 {
+        let other = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+        assert_eq!(listen(other), other);
+        assert_eq!(listen(first), first);
+    }
+    a.write(&udp(A, B, 10, 1));
+    assert!(b.read(SOON).is_some());
+}
+
+#[test]
 fn case_22_the_same_port_is_not_bound_again_and_one_prefix_goes_alone() {
     let (a, b) = pair();
     a.write(&udp(A, B, 10, 1));

@@ -59,9 +59,8 @@ impl Shared {
             if fresh.all().any(|socket| !socket.can_segment()) {
                 self.offloads.udp_gso.store(false, Ordering::Relaxed);
             }
-            *self.sockets.write() = Arc::new(fresh);
-            self.sockets_changed.fetch_add(1, Ordering::Release);
-            self.wake_shards();
+            drop(sockets);
+            self.replace_sockets(fresh);
         } else if mark != settings.fwmark {
             for socket in sockets.all() {
                 if let Err(error) = socket.set_mark(mark) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 
 import lab as labs
@@ -10,6 +11,9 @@ import pytest
 
 
 def pytest_sessionstart() -> None:
+    # A shell that runs us in the background has us ignore SIGINT, and programs under test would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.geteuid() == 0:
         labs.sweep()
 

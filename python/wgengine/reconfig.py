@@ -69,6 +69,7 @@ __all__ = [
     "observed_device_steps",
 ]
 
+BY_WG_QUICK = "wg-quick over `wgengine device`"
 DEFAULT_ROUTES = ("0.0.0.0/0", "::/0")
 MAIN_TABLE = 254
 
@@ -356,9 +357,15 @@ def _skipped(desired: Config, can_route_default: bool, can_dns: bool) -> Iterato
     if not can_route_default and _takes_the_default(desired.table):
         for ip in DEFAULT_ROUTES:
             if desired.owner(ip) is not None:
-                yield Skipped(f"route {ip}", "a router (Engine(router=…)), or Table = off and a route of your own")
+                yield Skipped(f"route {ip}", f"{BY_WG_QUICK}, or Table = off and a route of your own")
     if not can_dns and (desired.dns or desired.dns_search):
-        yield Skipped(f"dns {' '.join((*desired.dns, *desired.dns_search))}", "a DNS manager (Engine(dns=…))")
+        yield Skipped(f"dns {' '.join((*desired.dns, *desired.dns_search))}", BY_WG_QUICK)
+    for name in ("pre_up", "post_up", "pre_down", "post_down"):
+        if getattr(desired, name):
+            # a library runs no command that a file names
+            yield Skipped(name.replace("_", " "), BY_WG_QUICK)
+    if desired.save_config:
+        yield Skipped("save config", "Config.to_text() and a file of your own")
 
 
 # -- The device's part as one plain plan: what the engine hands to Rust, once names are resolved.

@@ -117,12 +117,20 @@ def test_changes_are_falsy_when_nothing_is_done():
     assert list(some) == [f"- peer {A}", "- route ::/0"]
 
 
+def test_what_a_library_does_not_run_is_named():
+    config = make_config().replace(post_up=("echo up",), pre_down=("echo down",), save_config=True)
+    skipped = diff(None, config).skipped
+    assert [one.what for one in skipped] == ["post up", "pre down", "save config"]
+    assert diff(config, config).skipped == skipped
+    assert diff(None, make_config()).skipped == ()
+
+
 def test_a_default_route_needs_a_router():
     config = make_config(make_peer(A, "0.0.0.0/0", "::/0", "10.0.0.0/8"))
     changes = diff(None, config)
     assert [step for step in changes.steps if isinstance(step, AddRoute)] == [AddRoute("10.0.0.0/8", None)]
     assert [skipped.what for skipped in changes.skipped] == ["route 0.0.0.0/0", "route ::/0"]
-    assert all("router" in skipped.needs for skipped in changes.skipped)
+    assert all("wg-quick" in skipped.needs for skipped in changes.skipped)
     routed = diff(None, config, can_route_default=True)
     assert routed.skipped == ()
     assert [step.prefix for step in routed.steps if isinstance(step, AddRoute)] == ["0.0.0.0/0", "::/0", "10.0.0.0/8"]

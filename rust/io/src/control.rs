@@ -183,10 +183,7 @@ impl Control {
             Message::CookieReply(reply) => {
                 let cell = self.addressee(message)?;
                 let mut peer = cell.peer.lock();
-                if peer.attempt_index() != receiver(message).map(|index| index >> 8) {
-                    return Err(Drop::UnknownIndex);
-                }
-                peer.take_cookie(reply)
+                peer.take_cookie(reply, clock::tick())
             }
             Message::Data(_) => Err(Drop::MalformedMessage),
         }

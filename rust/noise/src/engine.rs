@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use wgengine_core::observe::drop::Drop;
 use wgengine_core::plan::{PublicKey, Secret};
 use wgengine_core::tunnel::noise::Noise;
-use wgengine_core::wire::wireguard::{COOKIE_REPLY_LEN, DATA_HEADER_LEN, DATA_OVERHEAD, INITIATION_LEN, RESPONSE_LEN};
+use wgengine_core::wire::wireguard::{DATA_HEADER_LEN, DATA_OVERHEAD, INITIATION_LEN, RESPONSE_LEN};
 use x25519_dalek::PublicKey as Point;
 
 /// One handshake and its session. Has no `Debug`: boringtun's own prints the pre-shared key (C3 row 15).
@@ -61,14 +61,6 @@ impl Noise for Boring {
         let mut keepalive = [0; DATA_OVERHEAD];
         match self.tunn.decapsulate(None, response, &mut keepalive) {
             TunnResult::WriteToNetwork(written) if written.len() == DATA_OVERHEAD => Ok(()),
-            TunnResult::Err(why) => Err(reason(&why)),
-            _ => Err(Drop::BadHandshake),
-        }
-    }
-
-    fn take_cookie(&mut self, reply: &[u8; COOKIE_REPLY_LEN]) -> Result<(), Drop> {
-        match self.tunn.decapsulate(None, reply, &mut []) {
-            TunnResult::Done => Ok(()),
             TunnResult::Err(why) => Err(reason(&why)),
             _ => Err(Drop::BadHandshake),
         }

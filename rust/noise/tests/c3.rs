@@ -105,7 +105,7 @@ fn c3_14_roaming_only_on_authenticated_packets() {
     assert!(a.peer.finish(&forged, address(stranger), now(0)).is_err());
     assert_eq!(a.peer.endpoint, Some(address(ADDRESS_B)));
     // A cookie reply, right or wrong, comes from anywhere and moves nothing.
-    assert!(a.peer.take_cookie(&[3; COOKIE_REPLY_LEN]).is_err());
+    assert!(a.peer.take_cookie(&[3; COOKIE_REPLY_LEN], now(0).tick).is_err());
     assert_eq!(a.peer.endpoint, Some(address(ADDRESS_B)));
     // The true answer still counts after the forged one, and moves the endpoint to where it came from.
     let response = b.respond(0, ADDRESS_A, &initiation).unwrap();
@@ -141,7 +141,7 @@ fn c3_15_no_input_panics_and_no_secret_is_shown() {
             match Message::parse(&datagram) {
                 Ok(Message::Initiation(message)) => assert!(b.respond(1, ADDRESS_A, message).is_err()),
                 Ok(Message::Response(message)) => assert!(b.peer.finish(message, address(ADDRESS_A), now(1)).is_err()),
-                Ok(Message::CookieReply(message)) => assert!(b.peer.take_cookie(message).is_err()),
+                Ok(Message::CookieReply(message)) => assert!(b.peer.take_cookie(message, now(1).tick).is_err()),
                 Ok(Message::Data(data)) => {
                     assert!(b.peer.open(now(1), data, &mut out).is_err());
                     let live = wgengine_core::wire::wireguard::Data { receiver: 8 << 8 | 1, ..data };

@@ -175,7 +175,7 @@ impl<N: Noise> Keypairs<N> {
 mod tests {
     use super::*;
     use crate::plan::{PublicKey, Secret};
-    use crate::wire::wireguard::{COOKIE_REPLY_LEN, DATA_OVERHEAD, INITIATION_LEN, RESPONSE_LEN};
+    use crate::wire::wireguard::{DATA_OVERHEAD, INITIATION_LEN, RESPONSE_LEN};
     use std::time::Duration;
 
     /// No cryptography: only the rules around it are tested here.
@@ -193,9 +193,6 @@ mod tests {
             Ok(())
         }
         fn finish(&mut self, _: &[u8; RESPONSE_LEN]) -> Result<(), Drop> {
-            Ok(())
-        }
-        fn take_cookie(&mut self, _: &[u8; COOKIE_REPLY_LEN]) -> Result<(), Drop> {
             Ok(())
         }
         fn seal(&mut self, plain: &[u8], _: &mut [u8]) -> Result<usize, Drop> {

@@ -4,6 +4,7 @@
 //! about *when* is here, after the kernel's timers and key pair rotation, so that it can be tested with a made-up clock.
 
 pub mod admission;
+pub mod cookie;
 pub mod deadlines;
 pub mod keypairs;
 pub mod noise;

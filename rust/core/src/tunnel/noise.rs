@@ -2,7 +2,7 @@
 
 use crate::observe::drop::Drop;
 use crate::plan::{PublicKey, Secret};
-use crate::wire::wireguard::{COOKIE_REPLY_LEN, INITIATION_LEN, RESPONSE_LEN};
+use crate::wire::wireguard::{INITIATION_LEN, RESPONSE_LEN};
 
 /// TAI64N as it lies in an initiation: compared byte by byte, greater is newer (whitepaper 5.1).
 pub type Timestamp = [u8; 12];
@@ -24,9 +24,6 @@ pub trait Noise: Sized + Send {
 
     /// Take the answer to our initiation; the session exists afterwards.
     fn finish(&mut self, response: &[u8; RESPONSE_LEN]) -> Result<(), Drop>;
-
-    /// Take a cookie for the next try (whitepaper 5.4.7).
-    fn take_cookie(&mut self, reply: &[u8; COOKIE_REPLY_LEN]) -> Result<(), Drop>;
 
     /// Seal `plain` into `out`, which holds at least [`crate::wire::wireguard::DATA_OVERHEAD`] more; the length written.
     fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, Drop>;

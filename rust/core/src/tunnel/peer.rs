@@ -3,6 +3,7 @@
 //! The edge holds each peer under one lock. Data runs take it once: `can_send`, `seal`..., `sent` out of the TUN and
 //! `open`..., `received` out of the socket. Handshakes, timers and configuration take it for themselves.
 
+use super::cookie::Cookies;
 use super::keypairs::{Keypair, Keypairs, Opened};
 use super::noise::{Noise, Timestamp};
 use super::staging::Staging;
@@ -29,6 +30,7 @@ pub struct Peer<N> {
     pub single_datagrams: bool,
     keypairs: Keypairs<N>,
     attempt: Option<Box<Attempt<N>>>,
+    cookies: Cookies,
     pub timers: Timers,
     pub staging: Staging,
     /// The newest timestamp that this key has shown us; it outlives sessions and engines (C3 row 12).
@@ -50,6 +52,7 @@ impl<N: Noise> Peer<N> {
             single_datagrams: false,
             keypairs: Keypairs::default(),
             attempt: None,
+            cookies: Cookies::default(),
             timers: Timers::default(),
             staging: Staging::default(),
             newest,
@@ -239,6 +242,7 @@ impl<N: Noise> Peer<N> {
         let mut message = [0; INITIATION_LEN];
         let attempt = self.attempt.as_mut().ok_or(Drop::BadHandshake)?;
         attempt.engine.initiate(&mut message)?;
+        self.cookies.sign(&mut message, now);
         self.timers.initiation_sent(now, jitter);
         self.tx_bytes += INITIATION_LEN as u64;
         Ok(message)
@@ -265,6 +269,7 @@ impl<N: Noise> Peer<N> {
         let mut engine = N::new(identity, &self.key, self.psk.as_ref(), index)?;
         let mut response = [0; RESPONSE_LEN];
         engine.respond(message, &mut response)?;
+        self.cookies.sign(&mut response, now);
         self.newest = timestamp;
         self.keypairs.install_answered(Keypair::new(engine, index, now, false));
         self.rx_bytes += INITIATION_LEN as u64;
@@ -292,9 +297,9 @@ impl<N: Noise> Peer<N> {
         Ok(self.roam(from))
     }
 
-    /// A cookie is no proof of who sent it: nothing but the next try changes (C3 row 14).
-    pub fn take_cookie(&mut self, message: &[u8; COOKIE_REPLY_LEN]) -> Result<(), Drop> {
-        self.attempt.as_mut().ok_or(Drop::UnknownIndex)?.engine.take_cookie(message)
+    /// A cookie is no proof of who sent it: nothing changes but the next handshake message (C3 row 14).
+    pub fn take_cookie(&mut self, message: &[u8; COOKIE_REPLY_LEN], now: Tick) -> Result<(), Drop> {
+        self.cookies.take(&self.key, message, now)
     }
 
     // ---- timers --------------------------------------------------------------------------------------------------

@@ -107,13 +107,15 @@ impl Outbound {
             counters.drop(Drop::NoEndpoint, segments.count() as u64);
             return Ok(());
         };
-        if !peer.can_send(now) {
+        let can_send = peer.can_send(now);
+        // What still waits goes first, so that a session's first packets keep their order; the control thread sends it.
+        if !can_send || !peer.staging.is_empty() {
             while let Some((packet, inner)) = segments.next(|len| len) {
                 if peer.staging.push(&packet[..inner]) {
                     counters.drop(Drop::StagingFull, 1);
                 }
             }
-            if peer.ask_handshake(now) {
+            if !can_send && peer.ask_handshake(now) {
                 shared.inbox.shake(cell.clone());
             }
             return Ok(());

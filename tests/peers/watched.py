@@ -29,10 +29,13 @@ def serve(name: str, path: str) -> None:
         signal.signal(number, lambda number, _: caught.append(number))
     signal.set_wakeup_fd(wake.fileno())
     events: list[list[Any]] = []
-    device = Device(name=name, uapi=True)
-    with contextlib.closing(device), socket.socket(socket.AF_UNIX) as server, selectors.DefaultSelector() as ready:
+    with contextlib.ExitStack() as stack:
+        # Before the device answers at its control socket, by which a test knows that all is there.
+        server = stack.enter_context(socket.socket(socket.AF_UNIX))
         server.bind(path)
         server.listen()
+        device = stack.enter_context(contextlib.closing(Device(name=name, uapi=True)))
+        ready = stack.enter_context(selectors.DefaultSelector())
         for source in (server, woken, device.event_fd):
             ready.register(source, selectors.EVENT_READ)
         while signal.SIGTERM not in caught:

@@ -263,7 +263,6 @@ mod tests {
         assert_eq!((endless.protocol, endless.transport), (60, 40 + 8 * MAX_EXTENSIONS));
     }
 
-    /// ecosystem.md C7 names this row I-7.
     #[test]
     fn i7_lengths_that_lie_are_malformed() {
         let v4 = ipv4(17, 0, &PORTS);

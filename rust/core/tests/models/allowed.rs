@@ -1,4 +1,4 @@
-//! The longest-prefix table, against a list that is searched from end to end. ecosystem.md C7 names this row I-2.
+//! The longest-prefix table, against a list that is searched from end to end.
 
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -80,7 +80,7 @@ pub struct Device {
     process: u32,
 }
 
-/// One data thread on one or two cores; more where there are cores to spare for the rest (dataplane.md 6.2).
+/// One data thread on one or two cores; more where there are cores to spare for the rest.
 fn default_shards() -> usize {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     (cores / 2).clamp(1, 4)

@@ -233,7 +233,7 @@ impl Writer {
                 counters.tun_tx_packets.add(packets as u64);
                 counters.tun_tx_bytes.add(bytes);
             }
-            // Kernels that take no super-packets after all (dataplane.md 2.5): cut it again, and send no more of them.
+            // Kernels that take no super-packets after all: cut it again, and send no more of them.
             Err(error) if packets > 1 && error.raw_os_error() == Some(libc::EINVAL) => {
                 shared.tun_offload_off(libc::EINVAL);
                 self.write_singly(shard, shared);

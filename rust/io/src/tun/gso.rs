@@ -1,7 +1,7 @@
 //! Asks the kernel for super-packets that fit one UDP send: one read, one send, and one write at the far end.
 //!
 //! A send takes 65,507 bytes. Of an MTU of 1420 that is 45 sealed packets, but an unbounded TCP super-packet has 47: the
-//! two left over would cost a send and a write of their own (dataplane.md 2.6). The bound is on bytes, not on segments,
+//! two left over would cost a send and a write of their own. The bound is on bytes, not on segments,
 //! so that UDP blocks of many small datagrams stay whole.
 
 use crate::udp::batch::{MAX_BYTES, MAX_SEGMENTS};

@@ -1,4 +1,4 @@
-//! Linux: /dev/net/tun with a virtio header, so that one read or write carries up to 64 KiB (dataplane.md 2.2).
+//! Linux: /dev/net/tun with a virtio header, so that one read or write carries up to 64 KiB.
 
 use super::{Tun, DEFAULT_MTU};
 use crate::offloads::Offloads;

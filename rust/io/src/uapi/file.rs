@@ -25,9 +25,12 @@ impl SocketFile {
     }
 
     /// Whether the path still leads to this very file. A path that cannot be looked at counts as still there.
+    ///
+    /// A file without a name is on its way out: the kernel gives notice of a removal a moment before the path is gone,
+    /// and gives it once.
     pub fn is_there(&self) -> bool {
         match fs::symlink_metadata(&self.path) {
-            Ok(found) => (found.dev(), found.ino()) == (self.device, self.inode),
+            Ok(found) => found.nlink() > 0 && (found.dev(), found.ino()) == (self.device, self.inode),
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
     }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
-/// What the kernel takes in one batch on all versions (dataplane.md 3.3).
+/// What the kernel takes in one batch on all versions.
 pub const MAX_SEGMENTS: usize = 64;
 pub const MAX_BYTES: usize = 65_507;
 /// Room for one full batch, or for the longest datagram.

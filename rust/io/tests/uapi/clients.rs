@@ -214,7 +214,7 @@ fn a_client_that_goes_before_its_answer_harms_nobody() {
     assert_eq!(ask(&mut connect(&path), "set=1\n\n"), "errno=0\n\n");
 }
 
-/// ecosystem.md L-9 and N20: 130,560 allowed IPs in, and out again.
+/// netns.sh N20: 130,560 allowed IPs in, and out again.
 #[test]
 fn l9_very_many_allowed_ips_go_through_the_socket() {
     let folder = Folder::new();

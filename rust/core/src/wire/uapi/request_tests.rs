@@ -224,7 +224,7 @@ fn a_refusal_repeats_no_key_material() {
     }
 }
 
-/// ecosystem.md L-9: 130,560 allowed IPs in one request.
+/// 130,560 allowed IPs in one request.
 #[test]
 fn a_very_large_request_is_read_in_linear_time() {
     let mut text = format!("public_key={P1}\nreplace_allowed_ips=true\n");

@@ -70,7 +70,7 @@ def test_s02_handshake_and_data(devices: tuple[Device, Device], psk: bool, outer
 def assert_moves(tunnel: Tunnel) -> None:
     for family in (4, 6):
         for sender in ("a", "b"):
-            assert tunnel.ping(sender, "-f", family=family, count=20) == 20
+            assert tunnel.ping(sender, "-i", "0.002", family=family, count=20) == 20
             tunnel.transfer(1_000_000, sender, family=family).assert_whole()
 
 

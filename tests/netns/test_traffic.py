@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 FAMILIES: tuple[Literal[4, 6], ...] = (4, 6)
 
 
+# Not -f: under load it now and then counts one answer less than the TUN has handed to the kernel.
+FAST = ("-i", "0.002")
+
+
 def exchange(tunnel: Tunnel, large_ping: int) -> None:
     """Pings, TCP and UDP of both families in both directions, and a TCP connection for each processor."""
     for family in FAMILIES:
-        assert tunnel.ping("a", "-f", family=family, count=100) == 100
-        assert tunnel.ping("b", "-f", family=family, count=100) == 100
-        assert tunnel.ping("a", "-f", "-s", str(large_ping), family=family, count=20) == 20
+        assert tunnel.ping("a", *FAST, family=family, count=100) == 100
+        assert tunnel.ping("b", *FAST, family=family, count=100) == 100
+        assert tunnel.ping("a", *FAST, "-s", str(large_ping), family=family, count=20) == 20
         tunnel.transfer(8_000_000, "a", family=family).assert_whole()
         tunnel.transfer(8_000_000, "b", family=family).assert_whole()
         udp = tunnel.iperf(1, "-u", "-b", "20M", "-l", "1200", family=family)["end"]["sum"]

@@ -143,7 +143,7 @@ fn v6(packet: &[u8], at: usize) -> Option<IpAddr> {
 }
 
 /// Where the packet wants to go; looks at nothing but the version and the address.
-pub fn destination(packet: &[u8]) -> Option<IpAddr> {
+fn destination(packet: &[u8]) -> Option<IpAddr> {
     match packet.first()? >> 4 {
         4 => v4(packet, 16),
         6 => v6(packet, 24),

@@ -109,7 +109,7 @@ impl<N: Noise> Peer<N> {
     pub fn set_endpoint(&mut self, endpoint: SocketAddr) {
         if self.endpoint != Some(endpoint) {
             self.endpoint = Some(endpoint);
-            self.single_datagrams = false;
+            self.try_batches_again();
         }
     }
 
@@ -118,7 +118,7 @@ impl<N: Noise> Peer<N> {
         self.single_datagrams = false;
     }
 
-    /// Our own key changed: all sessions and attempts were made with the old one.
+    /// Our own key changed, or the link went down: no session and no attempt counts any more.
     pub fn forget_sessions(&mut self) {
         self.keypairs.clear();
         self.abandon_attempt();

@@ -76,28 +76,14 @@ impl Outbound {
         outcome
     }
 
-    fn owner_of(&mut self, address: IpAddr, shared: &Shared) -> Option<Arc<PeerCell>> {
-        let generation = shared.table.generation();
-        if let Some(owner) = &self.owner {
-            if owner.address == address && owner.generation == generation {
-                return Some(owner.cell.clone());
-            }
-        }
-        let cell = shared.table.owner(address)?;
-        self.owner = Some(Owner { address, generation, cell: cell.clone() });
-        Some(cell)
-    }
-
     /// One read. A reason for which all of it died is returned; parts are counted here.
     fn super_packet(&mut self, len: usize, shard: usize, shared: &Shared, sockets: &Sockets) -> Result<(), Drop> {
         let counters = &shared.counters[shard];
         let mtu = shared.mtu.load(Ordering::Relaxed) as usize;
-        let destination = wgengine_core::packet::parse::destination(self.read.get(vnet::LEN..len).unwrap_or_default());
-        let cell = self.owner_of(destination.ok_or(Drop::MalformedPacket)?, shared);
         let mut segments = Segments::new(&mut self.read, len)?;
         counters.tun_rx_packets.add(segments.count() as u64);
         counters.tun_rx_bytes.add((len - vnet::LEN) as u64);
-        let Some(cell) = cell else {
+        let Some(cell) = owner_of(&mut self.owner, segments.destination(), shared) else {
             counters.drop(Drop::NoPeer, segments.count() as u64);
             return Ok(());
         };
@@ -142,6 +128,16 @@ impl Outbound {
         }
         Ok(())
     }
+}
+
+fn owner_of(last: &mut Option<Owner>, address: IpAddr, shared: &Shared) -> Option<Arc<PeerCell>> {
+    let generation = shared.table.generation();
+    if let Some(owner) = last.as_ref().filter(|o| o.address == address && o.generation == generation) {
+        return Some(owner.cell.clone());
+    }
+    let cell = shared.table.owner(address)?;
+    *last = Some(Owner { address, generation, cell: cell.clone() });
+    Some(cell)
 }
 
 /// Send what is sealed. No peer's lock may be wanted here: the caller may hold one.

@@ -5,10 +5,11 @@ use crate::clock;
 use crate::counters::Counters;
 use crate::inbox::Letter;
 use crate::link;
-use crate::random::jitter;
+use crate::random::{self, jitter};
 use crate::shared::Shared;
 use crate::table::PeerCell;
 use crate::udp::Family;
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -17,17 +18,25 @@ use std::sync::Arc;
 use std::time::Duration;
 use wgengine_core::observe::drop::Drop;
 use wgengine_core::observe::event::Event;
-use wgengine_core::time::Tick;
+use wgengine_core::tunnel::admission::{Gate, Verdict};
+use wgengine_core::tunnel::backlog::Backlog;
 use wgengine_core::tunnel::deadlines::Deadlines;
 use wgengine_core::tunnel::peer::Peer;
 use wgengine_core::tunnel::timers::Due;
 use wgengine_core::wire::wireguard::{padded, receiver, Message, DATA_OVERHEAD};
 use wgengine_noise::{read_initiation, Boring};
 
+/// Handshakes and timers a round, so that what is cheap and waits for an answer never waits long for what is dear.
+const ROUND: usize = 16;
+
 /// The control thread's own state.
 pub struct Control {
     shared: Arc<Shared>,
     deadlines: Deadlines,
+    gate: Gate,
+    backlog: Backlog,
+    /// Who wants to shake hands, in the order of asking.
+    shake: VecDeque<Arc<PeerCell>>,
     watch: Option<link::Watch>,
 }
 
@@ -38,7 +47,14 @@ impl Control {
             // What changed between the start and the subscription.
             watch.read(&shared);
         }
-        Control { shared, deadlines: Deadlines::default(), watch }
+        Control {
+            shared,
+            deadlines: Deadlines::default(),
+            gate: Gate::default(),
+            backlog: Backlog::default(),
+            shake: VecDeque::new(),
+            watch,
+        }
     }
 
     fn counters(&self) -> &Counters {
@@ -55,38 +71,66 @@ impl Control {
             if let Some(watch) = &self.watch {
                 watch.look(&self.shared);
             }
-            let tasks = self.shared.inbox.take();
-            for cell in tasks.arm {
-                self.rearm(&cell);
+            self.round();
+        }
+    }
+
+    /// A bounded share of everything that is to be done.
+    fn round(&mut self) {
+        let (tasks, mut waiting) = self.shared.inbox.take(ROUND);
+        for cell in tasks.arm {
+            self.rearm(&cell);
+        }
+        for (cell, to) in tasks.single {
+            self.path_too_small(&cell, to);
+        }
+        for letter in tasks.answers {
+            self.count(|control| control.answer(&letter));
+        }
+        for cell in tasks.staged {
+            self.send_staged(&cell);
+        }
+        waiting += tasks.initiations.len();
+        for letter in tasks.initiations {
+            waiting -= 1;
+            self.count(|control| control.initiation(&letter, waiting));
+        }
+        self.shake.extend(tasks.shake);
+        for _ in 0..ROUND {
+            let Some(cell) = self.shake.pop_front() else { break };
+            self.initiate(&cell);
+        }
+        for _ in 0..ROUND {
+            let Some(id) = self.backlog.take_turn() else { break };
+            match self.shared.table.by_id(id).filter(|cell| cell.peer.lock().timers.waits_for_turn()) {
+                Some(cell) => self.send_initiation(&cell),
+                None => self.backlog.done(id),
             }
-            for (cell, to) in tasks.single {
-                self.path_too_small(&cell, to);
+        }
+        for _ in 0..ROUND {
+            let Some(id) = self.deadlines.pop(clock::tick()) else { break };
+            if let Some(cell) = self.shared.table.by_id(id) {
+                self.due(&cell);
             }
-            for letter in tasks.letters {
-                if let Err(why) = self.letter(&letter) {
-                    self.counters().drop(why, 1);
-                }
-            }
-            for cell in tasks.staged {
-                self.send_staged(&cell);
-            }
-            for cell in tasks.shake {
-                self.initiate(&cell);
-            }
-            while let Some(id) = self.deadlines.pop(clock::tick()) {
-                if let Some(cell) = self.shared.table.by_id(id) {
-                    self.due(&cell);
-                }
-            }
+        }
+    }
+
+    fn count(&mut self, what: impl FnOnce(&mut Control) -> Result<(), Drop>) {
+        if let Err(why) = what(self) {
+            self.counters().drop(why, 1);
         }
     }
 
     /// Sleep until something is left, the link changes, or a timer comes due.
     fn wait(&self) -> io::Result<()> {
-        let timeout = self.deadlines.next().map_or(-1, |at| {
-            let left = Tick(at.0).since(clock::tick());
-            i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
-        });
+        let timeout = match self.deadlines.next() {
+            _ if !self.shake.is_empty() || self.backlog.is_ready() => 0,
+            Some(at) => {
+                let left = at.since(clock::tick());
+                i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+            }
+            None => -1,
+        };
         let watch = self.watch.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let mut fds =
             [self.shared.inbox.as_raw_fd(), watch].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
@@ -102,9 +146,15 @@ impl Control {
 
     fn rearm(&mut self, cell: &Arc<PeerCell>) {
         cell.disarm();
-        let next = cell.peer.lock().timers.next().filter(|_| self.shared.is_up());
+        let peer = cell.peer.lock();
+        let next = peer.timers.next().filter(|_| self.shared.is_up() && !peer.is_removed());
+        let trying = peer.attempt_index().is_some();
+        drop(peer);
         cell.arm(next);
         self.deadlines.set(cell.id, next);
+        if !trying {
+            self.backlog.done(cell.id);
+        }
     }
 
     fn send(&self, to: Option<SocketAddr>, datagram: &[u8]) -> Result<(), Drop> {
@@ -128,37 +178,48 @@ impl Control {
 
     // ---- handshakes ----------------------------------------------------------------------------------------------
 
-    fn letter(&mut self, letter: &Letter) -> Result<(), Drop> {
+    /// An initiation whose mac1 fits; `waiting` more are there.
+    fn initiation(&mut self, letter: &Letter, waiting: usize) -> Result<(), Drop> {
         if !self.shared.is_up() {
             return Err(Drop::LinkDown);
         }
-        let bytes = letter.bytes();
+        let (bytes, from) = (letter.bytes(), letter.from);
+        let Message::Initiation(message) = Message::parse(bytes)? else { return Err(Drop::MalformedMessage) };
         let keys = self.shared.keys().ok_or(Drop::NoPrivateKey)?;
-        let message = Message::parse(bytes)?;
-        match message {
-            Message::Initiation(message) => {
-                if !keys.admission.mac1_fits(bytes) {
-                    return Err(Drop::BadMac);
-                }
-                let sender = read_initiation(&keys.identity, message)?;
-                let cell = self.shared.table.by_key(&sender.key).ok_or(Drop::UnknownPeer)?;
-                let timestamp = sender.timestamp(&keys.identity)?;
-                let index = self.shared.table.new_index(&cell);
-                let now = clock::tick();
-                let mut peer = cell.peer.lock();
-                let answer = peer.respond(&keys.identity, message, timestamp, letter.from, now, index);
-                self.shared.table.release(&mut peer);
-                drop(peer);
-                let (answer, moved) = answer.inspect_err(|_| self.shared.table.release_indices(&[index]))?;
-                self.tell_move(&cell, moved, letter.from);
-                self.counters().handshakes_answered.add(1);
-                self.rearm(&cell);
-                self.send(Some(letter.from), &answer)
+        match self.gate.admit(&keys.admission, bytes, from, waiting, clock::tick(), random::fill) {
+            Verdict::Pass => {}
+            Verdict::Refuse(why) => return Err(why),
+            Verdict::Reply(reply) => {
+                self.counters().cookies_sent.add(1);
+                self.send_or_count(Some(from), &reply);
+                return Err(Drop::CookieRequired);
             }
+        }
+        let sender = read_initiation(&keys.identity, message)?;
+        let cell = self.shared.table.by_key(&sender.key).ok_or(Drop::UnknownPeer)?;
+        cell.peer.lock().may_answer(clock::tick())?;
+        let timestamp = sender.timestamp(&keys.identity)?;
+        let index = self.shared.table.new_index(&cell);
+        let now = clock::tick();
+        let mut peer = cell.peer.lock();
+        let answer = peer.respond(&keys.identity, message, timestamp, from, now, index);
+        self.shared.table.release(&mut peer);
+        drop(peer);
+        let (answer, moved) = answer.inspect_err(|_| self.shared.table.release_indices(&[index]))?;
+        self.tell_move(&cell, moved, from);
+        self.counters().handshakes_answered.add(1);
+        self.rearm(&cell);
+        self.send(Some(from), &answer)
+    }
+
+    /// A response or a cookie reply to an initiation of ours; mac1 of a response fits.
+    fn answer(&mut self, letter: &Letter) -> Result<(), Drop> {
+        if !self.shared.is_up() {
+            return Err(Drop::LinkDown);
+        }
+        let message = Message::parse(letter.bytes())?;
+        match message {
             Message::Response(response) => {
-                if !keys.admission.mac1_fits(bytes) {
-                    return Err(Drop::BadMac);
-                }
                 let cell = self.addressee(message)?;
                 let mut peer = cell.peer.lock();
                 if peer.attempt_index() != receiver(message).map(|index| index >> 8) {
@@ -185,7 +246,7 @@ impl Control {
                 let mut peer = cell.peer.lock();
                 peer.take_cookie(reply, clock::tick())
             }
-            Message::Data(_) => Err(Drop::MalformedMessage),
+            Message::Initiation(_) | Message::Data(_) => Err(Drop::MalformedMessage),
         }
     }
 
@@ -199,12 +260,26 @@ impl Control {
         receiver(message).and_then(|index| self.shared.table.by_index(index)).ok_or(Drop::UnknownIndex)
     }
 
-    /// Send an initiation. Where none can go out, what waits for it would wait for nothing: it is dropped.
+    /// The peer wants to shake hands: now, if it has a session or it is its turn.
     fn initiate(&mut self, cell: &Arc<PeerCell>) {
+        let now = clock::tick();
+        let mut peer = cell.peer.lock();
+        if !peer.is_removed() && !peer.can_send(now) && !self.backlog.turn(cell.id) {
+            peer.wait_for_turn(now);
+            self.shared.table.release(&mut peer);
+            drop(peer);
+            return self.rearm(cell);
+        }
+        drop(peer);
+        self.send_initiation(cell);
+    }
+
+    /// Send an initiation. Where none can go out, what waits for it would wait for nothing: it is dropped.
+    fn send_initiation(&mut self, cell: &Arc<PeerCell>) {
         let keys = self.shared.keys().ok_or(Drop::NoPrivateKey);
         let mut peer = cell.peer.lock();
         if peer.is_removed() {
-            return;
+            return self.backlog.done(cell.id);
         }
         let to = peer.endpoint.ok_or(Drop::NoEndpoint);
         let message = keys.and_then(|keys| {
@@ -306,10 +381,11 @@ impl Control {
                 drop(peer);
                 self.keepalive(cell);
             }
-            Due::GiveUp => {
+            Due::GiveUp { tried } => {
                 let waiting = peer.staging.clear();
                 drop(peer);
-                self.counters().drop(Drop::HandshakeTimeout, waiting as u64);
+                let why = if tried { Drop::HandshakeTimeout } else { Drop::HandshakeBacklog };
+                self.counters().drop(why, waiting as u64);
                 self.shared.ring.push(Event::HandshakeFailed { peer: cell.key });
             }
             Due::Forget => {}

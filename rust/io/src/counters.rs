@@ -37,6 +37,8 @@ counters! {
     /// Blocks that carried them.
     udp_reads, udp_writes,
     handshakes_initiated, handshakes_answered, handshakes_completed,
+    /// Answers to initiations under load.
+    cookies_sent,
     keepalives_sent, keepalives_received,
 }
 

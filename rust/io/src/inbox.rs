@@ -1,6 +1,5 @@
 //! What data threads and callers leave for the control thread: bounded, each wish of a peer once.
 
-use crate::counters::Counters;
 use crate::table::PeerCell;
 use crate::wake::Wake;
 use parking_lot::Mutex;
@@ -12,8 +11,10 @@ use std::sync::Arc;
 use wgengine_core::observe::drop::Drop;
 use wgengine_core::wire::wireguard::INITIATION_LEN;
 
-/// Handshake messages that wait; beyond it they are dropped, so that a flood costs bounded memory.
-const MAX_HANDSHAKES: usize = 1024;
+/// Initiations that wait; beyond it they are dropped, so that a flood costs bounded memory.
+const MAX_INITIATIONS: usize = 1024;
+/// Responses and cookie replies that wait: to initiations of ours, so as many as may be under way at a time.
+const MAX_ANSWERS: usize = 2048;
 
 /// A handshake message, copied out of a data thread's block.
 pub struct Letter {
@@ -22,50 +23,75 @@ pub struct Letter {
     bytes: [u8; INITIATION_LEN],
 }
 
+impl Letter {
+    fn new(datagram: &[u8], from: SocketAddr) -> Option<Letter> {
+        let mut bytes = [0; INITIATION_LEN];
+        bytes.get_mut(..datagram.len())?.copy_from_slice(datagram);
+        Some(Letter { from, len: datagram.len(), bytes })
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 /// What the data threads and callers want done. A peer is in a list at most once for each wish.
 #[derive(Default)]
 pub struct Tasks {
-    pub letters: VecDeque<Letter>,
+    /// Responses and cookie replies: what we asked for never waits behind what others ask of us.
+    pub answers: VecDeque<Letter>,
+    pub initiations: VecDeque<Letter>,
     pub shake: Vec<Arc<PeerCell>>,
     pub staged: Vec<Arc<PeerCell>>,
     pub arm: Vec<Arc<PeerCell>>,
     pub single: Vec<(Arc<PeerCell>, SocketAddr)>,
 }
 
-impl Letter {
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
+#[derive(Default)]
+struct Waiting {
+    tasks: Tasks,
+    /// The control thread has been woken for what is here.
+    woken: bool,
 }
 
 /// Where work for the control thread is left.
 pub struct Inbox {
-    tasks: Mutex<Tasks>,
+    waiting: Mutex<Waiting>,
     wake: Wake,
+}
+
+fn leave_letter(queue: &mut VecDeque<Letter>, most: usize, datagram: &[u8], from: SocketAddr) -> Result<(), Drop> {
+    if queue.len() >= most {
+        return Err(Drop::HandshakeQueueFull);
+    }
+    queue.push_back(Letter::new(datagram, from).ok_or(Drop::MalformedMessage)?);
+    Ok(())
 }
 
 impl Inbox {
     pub fn new() -> io::Result<Inbox> {
-        Ok(Inbox { tasks: Mutex::default(), wake: Wake::new()? })
+        Ok(Inbox { waiting: Mutex::default(), wake: Wake::new()? })
     }
 
-    fn leave(&self, what: impl FnOnce(&mut Tasks)) {
-        what(&mut self.tasks.lock());
-        self.wake.wake();
-    }
-
-    /// A handshake message came in.
-    pub fn handshake(&self, datagram: &[u8], from: SocketAddr, counters: &Counters) {
-        let mut tasks = self.tasks.lock();
-        if tasks.letters.len() >= MAX_HANDSHAKES || datagram.len() > INITIATION_LEN {
-            counters.drop(Drop::HandshakeQueueFull, 1);
-            return;
+    /// A system call only for the first of many.
+    fn leave<T>(&self, what: impl FnOnce(&mut Tasks) -> T) -> T {
+        let mut waiting = self.waiting.lock();
+        let left = what(&mut waiting.tasks);
+        if !waiting.woken {
+            waiting.woken = true;
+            self.wake.wake();
         }
-        let mut bytes = [0; INITIATION_LEN];
-        bytes[..datagram.len()].copy_from_slice(datagram);
-        tasks.letters.push_back(Letter { from, len: datagram.len(), bytes });
-        drop(tasks);
-        self.wake.wake();
+        left
+    }
+
+    /// An initiation came in whose mac1 fits.
+    pub fn initiation(&self, datagram: &[u8], from: SocketAddr) -> Result<(), Drop> {
+        self.leave(|tasks| leave_letter(&mut tasks.initiations, MAX_INITIATIONS, datagram, from))
+    }
+
+    /// A response or cookie reply came in, to an index of ours.
+    pub fn answer(&self, datagram: &[u8], from: SocketAddr) -> Result<(), Drop> {
+        self.leave(|tasks| leave_letter(&mut tasks.answers, MAX_ANSWERS, datagram, from))
     }
 
     /// The peer wants a new session; [`Peer::ask_handshake`] has said so, once.
@@ -78,7 +104,7 @@ impl Inbox {
         self.leave(|tasks| tasks.staged.push(cell));
     }
 
-    /// Something comes due earlier than known; [`PeerCell::arm`] has said so.
+    /// Something comes due earlier than known ([`PeerCell::arm`] has said so, once), or not at all any more.
     pub fn arm(&self, cell: Arc<PeerCell>) {
         self.leave(|tasks| tasks.arm.push(cell));
     }
@@ -96,10 +122,20 @@ impl Inbox {
         self.wake.wake();
     }
 
-    /// All that was left; the descriptor is quiet until more is.
-    pub fn take(&self) -> Tasks {
-        self.wake.clear();
-        core::mem::take(&mut *self.tasks.lock())
+    /// All that was left, but of the initiations, which are the dearest, only so many; and how many of them stay. The
+    /// descriptor is quiet until more is left, or until the next call where some stay.
+    pub fn take(&self, initiations: usize) -> (Tasks, usize) {
+        let mut waiting = self.waiting.lock();
+        let most = initiations.min(waiting.tasks.initiations.len());
+        let stay = waiting.tasks.initiations.split_off(most);
+        let left = stay.len();
+        let tasks = core::mem::take(&mut waiting.tasks);
+        waiting.tasks.initiations = stay;
+        waiting.woken = left > 0;
+        if left == 0 {
+            self.wake.clear();
+        }
+        (tasks, left)
     }
 }
 

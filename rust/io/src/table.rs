@@ -13,6 +13,7 @@ use wgengine_core::policy::allowed::Allowed;
 use wgengine_core::time::Tick;
 use wgengine_core::tunnel::noise::Timestamp;
 use wgengine_core::tunnel::peer::Peer;
+use wgengine_core::tunnel::staging::Budget;
 use wgengine_noise::Boring;
 
 /// A peer in the table, under its one lock.
@@ -29,6 +30,11 @@ impl PeerCell {
     pub fn arm(&self, next: Option<Tick>) -> bool {
         let Some(Tick(next)) = next else { return false };
         next < self.armed.load(Ordering::Relaxed) && next < self.armed.fetch_min(next, Ordering::Relaxed)
+    }
+
+    /// Does the control thread have a note of it?
+    pub fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::Relaxed) != u64::MAX
     }
 
     /// The control thread is about to look at it, and will arm it anew.
@@ -54,6 +60,8 @@ pub struct Table {
     /// Counts changes of who owns what, so that data threads may remember an answer.
     generation: AtomicU64,
     indices: RwLock<HashMap<u32, Arc<PeerCell>>>,
+    /// What all packets that wait for handshakes may take.
+    budget: Arc<Budget>,
 }
 
 /// Removed keys whose newest timestamp is kept; beyond it the table forgets arbitrary ones rather than grow.
@@ -101,10 +109,14 @@ impl Table {
         if let Some(cell) = peers.by_key.get(&key) {
             return cell.clone();
         }
+        // Numbers come round after four billion peers; one that is still in use is passed over.
+        while peers.by_id.contains_key(&peers.next_id) {
+            peers.next_id = peers.next_id.wrapping_add(1);
+        }
         let id = peers.next_id;
         peers.next_id = peers.next_id.wrapping_add(1);
         let newest = peers.newest.remove(&key).unwrap_or_default();
-        let peer = Mutex::new(Peer::new(key, newest));
+        let peer = Mutex::new(Peer::new(key, newest, self.budget.clone()));
         let cell = Arc::new(PeerCell { id, key, peer, armed: AtomicU64::new(u64::MAX) });
         peers.by_key.insert(key, cell.clone());
         peers.by_id.insert(id, cell.clone());
@@ -168,11 +180,20 @@ impl Table {
         self.changed();
     }
 
+    /// What waits for handshakes, of all peers.
+    pub fn staged_bytes(&self) -> usize {
+        self.budget.used()
+    }
+
     // ---- session indices -----------------------------------------------------------------------------------------
 
     /// Whose session or attempt answers to this index?
     pub fn by_index(&self, index: u32) -> Option<Arc<PeerCell>> {
         self.indices.read().get(&(index >> 8)).cloned()
+    }
+
+    pub fn knows_index(&self, index: u32) -> bool {
+        self.indices.read().contains_key(&(index >> 8))
     }
 
     /// A random index of 24 bits that nobody else answers to.

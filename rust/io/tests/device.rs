@@ -111,6 +111,8 @@ fn c3_14_a_stranger_who_repeats_what_he_saw_moves_nobody() {
     middle.send(b.port, &data);
     assert!(b.read(SOON).is_some());
     stranger.send(b.port, &data);
+    // Within a fiftieth of a second a second initiation is refused unread.
+    std::thread::sleep(Duration::from_millis(25));
     stranger.send(b.port, &initiation);
     let mut garbled = data.clone();
     garbled[30] ^= 1;

@@ -85,7 +85,7 @@ fn c3_12_an_old_initiation_is_refused_also_after_the_peer_was_made_anew() {
     assert_eq!(b.respond(1, "203.0.113.66:6", &recorded), Err(Drop::ReplayedInitiation));
     // The peer is removed and comes back: a new engine that has seen nothing, but the row's timestamp is kept.
     let newest = b.peer.newest_timestamp();
-    b.peer = Peer::new(*b.peer.key(), newest);
+    b.peer = Peer::new(*b.peer.key(), newest, Default::default());
     b.peer.set_endpoint(address(ADDRESS_A));
     assert_eq!(b.respond(2, "203.0.113.66:6", &recorded), Err(Drop::ReplayedInitiation));
     assert_eq!(b.peer.endpoint, Some(address(ADDRESS_A)), "a replay moves nobody");
@@ -204,15 +204,15 @@ fn keys_are_forgotten_after_nine_minutes_while_an_attempt_goes_on() {
     let (mut a, mut b) = pair();
     shake(&mut a, &mut b, 0);
     let late = b.seal(&packet(1)).unwrap();
-    let initiation = a.initiate(536).unwrap();
+    let initiation = a.initiate(541).unwrap();
     let mut forgotten = false;
-    while let Some(due) = a.peer.poll(now(540).tick) {
+    while let Some(due) = a.peer.poll(now(544).tick) {
         forgotten |= due == Due::Forget;
     }
     assert!(forgotten);
-    assert_eq!(a.open(540, &late), Err(Drop::UnknownIndex), "the keys are gone, not only refused by their age");
-    let response = b.respond(540, ADDRESS_A, &initiation).unwrap();
-    assert!(a.peer.finish(&response, address(ADDRESS_B), now(540)).is_ok());
+    assert_eq!(a.open(544, &late), Err(Drop::UnknownIndex), "the keys are gone, not only refused by their age");
+    let response = b.respond(544, ADDRESS_A, &initiation).unwrap();
+    assert!(a.peer.finish(&response, address(ADDRESS_B), now(544)).is_ok());
 }
 
 #[test]

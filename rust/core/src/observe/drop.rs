@@ -31,6 +31,10 @@ drops! {
     NoPrivateKey = "no_private_key",
     /// The peer's staging queue was full; the oldest packet went.
     StagingFull = "staging_full",
+    /// The packets of all peers that wait for handshakes take all the room there is for them.
+    StagingBudget = "staging_budget",
+    /// So many peers wanted a handshake that this one had no turn in REKEY_ATTEMPT_TIME.
+    HandshakeBacklog = "handshake_backlog",
     /// The handshake attempt ended without an answer (whitepaper 6.4).
     HandshakeTimeout = "handshake_timeout",
     /// The peer was removed while packets waited for it.
@@ -48,6 +52,12 @@ drops! {
     BadMac = "bad_mac",
     /// More handshake messages wait than the queue holds.
     HandshakeQueueFull = "handshake_queue_full",
+    /// Under load: the sender was asked to show by a cookie that it receives there (whitepaper 5.3).
+    CookieRequired = "cookie_required",
+    /// Under load: more handshakes from one source (IPv6: one /64) than its share.
+    SourceLimited = "source_limited",
+    /// More initiations from one peer than any use of the protocol needs.
+    PeerLimited = "peer_limited",
     /// A valid initiation from a key that is no peer of ours.
     UnknownPeer = "unknown_peer",
     /// No session, or no handshake in progress, has this index.

@@ -1,21 +1,16 @@
 //! Cookies that a peer under load has given us (whitepaper 5.4.7): they belong to the peer, not to one handshake, and go
 //! into what we send next, initiation or response.
 
+use super::admission::{cookie_key, mac, Mac, MAC_LEN};
 use crate::observe::drop::Drop;
 use crate::plan::PublicKey;
 use crate::time::Tick;
 use crate::wire::wireguard::{sender, COOKIE_REPLY_LEN};
-use blake2::digest::{consts::U16, consts::U32, Digest, FixedOutput, KeyInit, Update};
-use blake2::{Blake2s256, Blake2sMac};
-use chacha20poly1305::{AeadInPlace, XChaCha20Poly1305};
+use chacha20poly1305::{AeadInPlace, KeyInit, XChaCha20Poly1305};
 use core::time::Duration;
 
-const LABEL_COOKIE: &[u8] = b"cookie--";
-const MAC_LEN: usize = 16;
 /// A cookie is good for this long; whoever gave it changes its secret as often.
 pub const COOKIE_EXPIRATION_TIME: Duration = Duration::from_secs(120);
-
-type Mac = [u8; MAC_LEN];
 
 /// What is known for one peer.
 #[derive(Default)]
@@ -43,11 +38,9 @@ impl Cookies {
         if sender(reply) != index {
             return Err(Drop::UnknownIndex);
         }
-        let hash: chacha20poly1305::aead::generic_array::GenericArray<u8, U32> =
-            Digest::finalize(Digest::chain_update(Digest::chain_update(Blake2s256::new(), LABEL_COOKIE), peer.0));
         let mut cookie = [0; MAC_LEN];
         cookie.copy_from_slice(&reply[32..48]);
-        let opened = <XChaCha20Poly1305 as chacha20poly1305::KeyInit>::new(&hash).decrypt_in_place_detached(
+        let opened = XChaCha20Poly1305::new(&cookie_key(peer).into()).decrypt_in_place_detached(
             reply[8..32].into(),
             &mac1,
             &mut cookie,
@@ -57,11 +50,4 @@ impl Cookies {
         self.held = Some((cookie, now));
         Ok(())
     }
-}
-
-fn mac(key: &Mac, message: &[u8]) -> Mac {
-    // A key of 16 bytes is never refused.
-    let Ok(mut mac) = <Blake2sMac<U16> as KeyInit>::new_from_slice(key) else { return [0; MAC_LEN] };
-    mac.update(message);
-    mac.finalize_fixed().into()
 }

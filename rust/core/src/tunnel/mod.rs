@@ -4,6 +4,9 @@
 //! about *when* is here, after the kernel's timers and key pair rotation, so that it can be tested with a made-up clock.
 
 pub mod admission;
+pub mod backlog;
+pub mod buckets;
+pub mod checker;
 pub mod cookie;
 pub mod deadlines;
 pub mod keypairs;

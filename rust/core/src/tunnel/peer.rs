@@ -6,7 +6,7 @@
 use super::cookie::Cookies;
 use super::keypairs::{Keypair, Keypairs, Opened};
 use super::noise::{Noise, Timestamp};
-use super::staging::Staging;
+use super::staging::{Budget, Staging};
 use super::timers::{Due, Timers};
 use crate::observe::drop::Drop;
 use crate::plan::{PublicKey, Secret};
@@ -14,6 +14,10 @@ use crate::time::{Now, Tick, Wall};
 use crate::wire::wireguard::{Data, COOKIE_REPLY_LEN, INITIATION_LEN, KEEPALIVE_LEN, RESPONSE_LEN};
 use core::time::Duration;
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Of one peer's initiations at most one in this time is answered (C3 row 6, kernel INITIATIONS_PER_SECOND).
+const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
 
 /// An initiation of ours that waits for its answer.
 struct Attempt<N> {
@@ -35,6 +39,8 @@ pub struct Peer<N> {
     pub staging: Staging,
     /// The newest timestamp that this key has shown us; it outlives sessions and engines (C3 row 12).
     newest: Timestamp,
+    /// When an initiation was answered last.
+    answered: Option<Tick>,
     last_handshake: Option<Wall>,
     tx_bytes: u64,
     rx_bytes: u64,
@@ -44,7 +50,8 @@ pub struct Peer<N> {
 }
 
 impl<N: Noise> Peer<N> {
-    pub fn new(key: PublicKey, newest: Timestamp) -> Peer<N> {
+    /// `budget`: what the packets of all peers that wait for handshakes share.
+    pub fn new(key: PublicKey, newest: Timestamp, budget: Arc<Budget>) -> Peer<N> {
         Peer {
             key,
             psk: None,
@@ -54,8 +61,9 @@ impl<N: Noise> Peer<N> {
             attempt: None,
             cookies: Cookies::default(),
             timers: Timers::default(),
-            staging: Staging::default(),
+            staging: Staging::new(budget),
             newest,
+            answered: None,
             last_handshake: None,
             tx_bytes: 0,
             rx_bytes: 0,
@@ -177,6 +185,13 @@ impl<N: Noise> Peer<N> {
         true
     }
 
+    /// Others have their turn to shake hands: no engine is held meanwhile.
+    pub fn wait_for_turn(&mut self, now: Tick) {
+        self.handshake_asked = false;
+        self.abandon_attempt();
+        self.timers.wait_for_turn(now);
+    }
+
     /// No handshake can be made; how many packets were waiting for it.
     pub fn cancel_handshake(&mut self) -> usize {
         self.handshake_asked = false;
@@ -253,6 +268,14 @@ impl<N: Noise> Peer<N> {
         self.attempt.as_ref().map(|attempt| attempt.index)
     }
 
+    /// May an initiation of this peer be looked at closer? Asked before more than one Diffie-Hellman is spent on it.
+    pub fn may_answer(&self, now: Tick) -> Result<(), Drop> {
+        match self.answered {
+            Some(last) if now.since(last) < INITIATION_INTERVAL => Err(Drop::PeerLimited),
+            _ => Ok(()),
+        }
+    }
+
     /// Answer an initiation of this peer that carries `timestamp`; the flag: the peer moved.
     pub fn respond(
         &mut self,
@@ -263,6 +286,7 @@ impl<N: Noise> Peer<N> {
         now: Tick,
         index: u32,
     ) -> Result<([u8; RESPONSE_LEN], bool), Drop> {
+        self.may_answer(now)?;
         if timestamp <= self.newest {
             return Err(Drop::ReplayedInitiation);
         }
@@ -271,6 +295,8 @@ impl<N: Noise> Peer<N> {
         engine.respond(message, &mut response)?;
         self.cookies.sign(&mut response, now);
         self.newest = timestamp;
+        self.answered = Some(now);
+        self.timers.keys_derived(now);
         self.keypairs.install_answered(Keypair::new(engine, index, now, false));
         self.rx_bytes += INITIATION_LEN as u64;
         self.tx_bytes += RESPONSE_LEN as u64;
@@ -308,7 +334,7 @@ impl<N: Noise> Peer<N> {
     pub fn poll(&mut self, now: Tick) -> Option<Due> {
         let due = self.timers.poll(now)?;
         match due {
-            Due::GiveUp => self.abandon_attempt(),
+            Due::GiveUp { .. } => self.abandon_attempt(),
             // An attempt that may be under way goes on; it has keys of its own.
             Due::Forget => self.keypairs.clear(),
             Due::Initiate | Due::Keepalive => {}

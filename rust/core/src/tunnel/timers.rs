@@ -10,6 +10,8 @@ pub const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The greatest jitter on a retry, so that peers of a restarted relay do not march in step (C3 row 11).
 pub const REKEY_TIMEOUT_JITTER: Duration = Duration::from_millis(333);
+/// Old keys are forgotten in steps, so that a thousand silent peers cost few wake-ups.
+const FORGET_STEP: Duration = Duration::from_secs(16);
 /// Tries of one attempt: the first and the retries that fit REKEY_ATTEMPT_TIME.
 pub const MAX_TRIES: u32 = (REKEY_ATTEMPT_TIME.as_secs() / REKEY_TIMEOUT.as_secs()) as u32;
 
@@ -18,8 +20,8 @@ pub const MAX_TRIES: u32 = (REKEY_ATTEMPT_TIME.as_secs() / REKEY_TIMEOUT.as_secs
 pub enum Due {
     /// Send an initiation: a new attempt, or the next try of the one under way.
     Initiate,
-    /// The attempt failed: forget what waits for it.
-    GiveUp,
+    /// The attempt failed: forget what waits for it. `tried`: at least one initiation went out.
+    GiveUp { tried: bool },
     /// Send an empty data message.
     Keepalive,
     /// Nothing was agreed for three times REJECT_AFTER_TIME: forget all keys.
@@ -29,9 +31,18 @@ pub enum Due {
 /// An attempt to shake hands, from its first initiation on.
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
+    /// When a handshake was wanted first.
+    since: Tick,
     tries: u32,
     sent: Tick,
-    retry: Tick,
+    /// `None`: others have their turn, and this one waits for its own.
+    retry: Option<Tick>,
+}
+
+impl Attempt {
+    fn due(&self) -> Tick {
+        self.retry.unwrap_or(self.since + REKEY_ATTEMPT_TIME)
+    }
 }
 
 /// When things are due for one peer.
@@ -91,14 +102,25 @@ impl Timers {
 
     /// An initiation went out; `jitter` is up to [`REKEY_TIMEOUT_JITTER`].
     pub fn initiation_sent(&mut self, now: Tick, jitter: Duration) {
-        let tries = self.attempt.map_or(0, |a| a.tries) + 1;
-        self.attempt = Some(Attempt { tries, sent: now, retry: now + REKEY_TIMEOUT + jitter });
+        let (since, tries) = self.attempt.map_or((now, 0), |a| (a.since, a.tries));
+        self.attempt = Some(Attempt { since, tries: tries + 1, sent: now, retry: Some(now + REKEY_TIMEOUT + jitter) });
         self.sent(now);
+    }
+
+    /// A handshake is wanted, but it is the turn of others ([`super::backlog`]): wait for [`Timers::initiation_sent`],
+    /// as long as an attempt lasts.
+    pub fn wait_for_turn(&mut self, now: Tick) {
+        let attempt = self.attempt.unwrap_or(Attempt { since: now, tries: 0, sent: now, retry: None });
+        self.attempt = Some(Attempt { retry: None, ..attempt });
+    }
+
+    pub fn waits_for_turn(&self) -> bool {
+        self.attempt.is_some_and(|a| a.retry.is_none())
     }
 
     /// May a new initiation go out? Not while one is on its way, and never two within REKEY_TIMEOUT.
     pub fn may_initiate(&self, now: Tick) -> bool {
-        self.attempt.is_none_or(|a| now.since(a.sent) >= REKEY_TIMEOUT && now >= a.retry)
+        self.attempt.is_none_or(|a| now.since(a.sent) >= REKEY_TIMEOUT && a.retry.is_some_and(|retry| now >= retry))
     }
 
     pub fn attempting(&self) -> bool {
@@ -114,7 +136,14 @@ impl Timers {
     pub fn session_made(&mut self, now: Tick) {
         self.attempt = None;
         self.new_handshake = None;
-        self.forget = Some(now + REJECT_AFTER_TIME * 3);
+        self.keys_derived(now);
+    }
+
+    /// There are keys, be they confirmed or not: they are forgotten some time after the newest ones. Peers that fall
+    /// silent one after the other are looked at in few turns, so the time is rounded up.
+    pub fn keys_derived(&mut self, now: Tick) {
+        let due = now + REJECT_AFTER_TIME * 3;
+        self.forget = Some(Tick(due.0.next_multiple_of(FORGET_STEP.as_nanos() as u64)));
     }
 
     /// 0 switches off. A first interval is due at once (case 28): whoever waits behind a NAT shows itself.
@@ -150,20 +179,15 @@ impl Timers {
 
     /// The next thing that is due at `now`, taken off the list. Call until `None`.
     pub fn poll(&mut self, now: Tick) -> Option<Due> {
-        if let Some(attempt) = self.attempt {
-            if now >= attempt.retry {
-                if attempt.tries < MAX_TRIES {
-                    // initiation_sent() moves the retry on; until then it must not come up again.
-                    self.attempt = Some(Attempt { retry: now + REKEY_TIMEOUT, ..attempt });
-                    return Some(Due::Initiate);
-                }
-                self.attempt = None;
-                self.new_handshake = None;
-                if self.forget.is_none() {
-                    self.forget = Some(now + REJECT_AFTER_TIME * 3);
-                }
-                return Some(Due::GiveUp);
+        if let Some(attempt) = self.attempt.filter(|attempt| now >= attempt.due()) {
+            if attempt.retry.is_some() && attempt.tries < MAX_TRIES {
+                // initiation_sent() moves the retry on; until then it must not come up again.
+                self.attempt = Some(Attempt { retry: Some(now + REKEY_TIMEOUT), ..attempt });
+                return Some(Due::Initiate);
             }
+            self.attempt = None;
+            self.new_handshake = None;
+            return Some(Due::GiveUp { tried: attempt.tries > 0 });
         }
         if self.new_handshake.is_some_and(|due| now >= due) {
             self.new_handshake = None;
@@ -189,10 +213,16 @@ impl Timers {
 
     /// When [`Timers::poll`] has something next.
     pub fn next(&self) -> Option<Tick> {
-        [self.attempt.map(|a| a.retry), self.new_handshake, self.passive_keepalive, self.persistent, self.forget]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.attempt.as_ref().map(Attempt::due),
+            self.new_handshake,
+            self.passive_keepalive,
+            self.persistent,
+            self.forget,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }
 
@@ -227,8 +257,31 @@ mod tests {
         let happened = run(&mut timers, 1000);
         let tries = happened.iter().filter(|(_, due)| *due == Due::Initiate).count();
         assert_eq!(tries + 1, MAX_TRIES as usize);
-        assert!(happened.contains(&(90, Due::GiveUp)));
-        assert_eq!(happened.last(), Some(&(90 + 540, Due::Forget)));
+        assert_eq!(happened.last(), Some(&(90, Due::GiveUp { tried: true })));
+    }
+
+    #[test]
+    fn keys_are_forgotten_after_nine_minutes_and_not_much_later() {
+        let mut timers = Timers::default();
+        for begun in [0, 7, 100] {
+            timers.keys_derived(at(begun));
+            let happened = run(&mut timers, 1000);
+            assert!(matches!(happened[..], [(at, Due::Forget)] if (540..=556).contains(&(at - begun))), "{happened:?}");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_turn_waits_as_long_as_an_attempt_lasts() {
+        let mut timers = Timers::default();
+        timers.wait_for_turn(at(10));
+        assert!(timers.waits_for_turn() && !timers.may_initiate(at(60)));
+        assert_eq!(run(&mut timers, 1000), vec![(100, Due::GiveUp { tried: false })]);
+        timers.wait_for_turn(at(200));
+        timers.initiation_sent(at(230), NONE);
+        assert_eq!(timers.poll(at(235)), Some(Due::Initiate));
+        timers.wait_for_turn(at(235));
+        assert_eq!(timers.poll(at(289)), None);
+        assert_eq!(timers.poll(at(290)), Some(Due::GiveUp { tried: true }), "from when it was wanted first");
     }
 
     #[test]

@@ -101,6 +101,10 @@ impl Shared {
         if let Some(cell) = self.table.remove(key) {
             let waiting = self.table.retire(&cell);
             self.control_counters().drop(Drop::PeerRemoved, waiting as u64);
+            if cell.is_armed() {
+                // Its timers and its turn to shake hands are the control thread's to take off.
+                self.inbox.arm(cell);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! In: UDP GRO block → open each datagram into the outgoing TUN block → owner check → coalesce → one TUN write.
 
+use super::handshake::hand_in;
 use crate::clock;
 use crate::counters::Counters;
 use crate::offloads::Offloads;
@@ -94,7 +95,11 @@ fn take_block(
                     None => counters.drop(Drop::UnknownIndex, run.count() as u64),
                 }
             }
-            Ok(_) => shared.inbox.handshake(datagram, block.from, counters),
+            Ok(handshake) => {
+                if let Err(why) = hand_in(handshake, datagram, block.from, shared) {
+                    counters.drop(why, 1);
+                }
+            }
             Err(why) => counters.drop(why, 1),
         }
     }

@@ -7,6 +7,7 @@
 //!
 //! One shard does both directions, in turns of a bounded budget, and sleeps in epoll when neither has anything.
 
+mod handshake;
 mod inbound;
 mod outbound;
 

@@ -97,8 +97,8 @@ impl Outbound {
         // What still waits goes first, so that a session's first packets keep their order; the control thread sends it.
         if !can_send || !peer.staging.is_empty() {
             while let Some((packet, inner)) = segments.next(|len| len) {
-                if peer.staging.push(&packet[..inner]) {
-                    counters.drop(Drop::StagingFull, 1);
+                if let Some((why, packets)) = peer.staging.push(&packet[..inner]) {
+                    counters.drop(why, packets as u64);
                 }
             }
             if !can_send && peer.ask_handshake(now) {

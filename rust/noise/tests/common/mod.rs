@@ -39,7 +39,7 @@ pub fn identity() -> (Secret, Identity) {
 
 impl Side {
     pub fn new(identity: Identity, theirs: PublicKey, endpoint: Option<&str>) -> Side {
-        let mut peer = Peer::new(theirs, [0; 12]);
+        let mut peer = Peer::new(theirs, [0; 12], Default::default());
         if let Some(endpoint) = endpoint {
             peer.set_endpoint(address(endpoint));
         }

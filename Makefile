@@ -46,6 +46,13 @@ $(VENV)/.native: $(RUST_SOURCES) $(VENV)/.tools
 	@$(STEP) "Building the native module (release)" -- $(BIN)/maturin develop --release
 	@touch $@
 
+$(VENV)/.load: $(RUST_SOURCES) $(VENV)/.tools
+	@$(STEP) "Building the load generator (release)" -- cargo build --release --package wgengine-load
+	@touch $@
+
+.PHONY: load
+load: $(VENV)/.load ## the load generator that floods, shakes hands and numbers packets, for tests and benchmarks
+
 .PHONY: peers
 peers: $(VENV)/.tools | packages-test ## real peers for the interop tests, built once into a cache outside the tree
 	@$(PYTHON) tools/toolchains.py go
@@ -61,15 +68,15 @@ demo: packages-demo build ## two engines and a tunnel between them, in under 15 
 	@$(BIN)/wgengine demo
 
 .PHONY: test
-test: packages-test build peers ## every test, tier by tier, counted
+test: packages-test build peers load ## every test, tier by tier, counted
 	@$(BIN)/python tools/tiers.py
 
 .PHONY: soak
-soak: packages-test build peers ## the runs that take over a minute, whole
+soak: packages-test build peers load ## the runs that take over a minute, whole
 	@WGENGINE_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 1800
 
 .PHONY: bench
-bench: packages-test build peers ## wgengine against the other implementations on this machine, into bench.json
+bench: packages-test build peers load ## wgengine against the other implementations on this machine, into bench.json
 	@$(BIN)/wgengine bench -o bench.json
 
 .PHONY: lint

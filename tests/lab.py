@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from peers import build
+from peers import build, load
 from peers.device import Device, Program
 from peers.process import LabError, Process, run, until
 
@@ -36,6 +36,7 @@ __all__ = [
     "dut",
     "is_wgengine",
     "need",
+    "need_load",
     "opened",
     "program",
     "run",
@@ -324,6 +325,11 @@ def dut() -> Program:
     path = Path(sys.executable).parent / "wgengine"
     need(path.exists(), f"{path} is missing: make build")
     return Program(name="wgengine", command=(str(path), "device", "-f"))
+
+
+def need_load() -> None:
+    """Tests of floods and numbers need the generator."""
+    need(load.BINARY.exists(), f"{load.BINARY} is missing: make load")
 
 
 def is_wgengine() -> bool:

@@ -21,6 +21,7 @@ BUILDINGS = (
     "rust/noise/src",
     "rust/io/src",
     "rust/py/src",
+    "rust/load/src",
     "python/wgengine",
     "python/wgengine/cli",
     "tests",

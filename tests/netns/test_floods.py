@@ -23,7 +23,7 @@ RATE = 100_000
 SUBNET = 16  # of the second wire, on which the stranger lives
 
 # The reasons that may count it, any of them: which one is first depends on how much else there is.
-HANDSHAKES = {"bad_handshake", "handshake_queue_full"}
+HANDSHAKES = {"bad_handshake", "cookie_required", "handshake_queue_full"}
 REASONS = {
     "bad-length": {"malformed_message"},
     "bad-mac1": {"bad_mac"},
@@ -32,7 +32,7 @@ REASONS = {
     "cookie-replies": {"unknown_index"},
     "replayed-data": {"replayed"},
     "forged-data": {"bad_tag"},
-    "replayed-initiations": {"replayed_initiation", "handshake_queue_full"},
+    "replayed-initiations": {"replayed_initiation", "cookie_required", "handshake_queue_full"},
 }
 SPOOFED = {"good-mac1", "bad-mac1", "bad-length"}
 HOSTILE_PEER = {"replayed-data", "forged-data", "replayed-initiations"}

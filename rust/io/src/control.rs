@@ -29,6 +29,9 @@ use wgengine_noise::{read_initiation, Boring};
 /// Handshakes and timers a round, so that what is cheap and waits for an answer never waits long for what is dear.
 const ROUND: usize = 16;
 
+/// Under load initiations are collected for so long.
+const NAP: Duration = Duration::from_millis(1);
+
 /// The control thread's own state.
 pub struct Control {
     shared: Arc<Shared>,
@@ -78,6 +81,7 @@ impl Control {
     /// A bounded share of everything that is to be done.
     fn round(&mut self) {
         let (tasks, mut waiting) = self.shared.inbox.take(ROUND);
+        let flooded = waiting == 0 && self.gate.under_load(clock::tick());
         for cell in tasks.arm {
             self.rearm(&cell);
         }
@@ -112,6 +116,10 @@ impl Control {
             if let Some(cell) = self.shared.table.by_id(id) {
                 self.due(&cell);
             }
+        }
+        if flooded {
+            // Looking at many at a time costs the honest less than being woken for each of them.
+            std::thread::sleep(NAP);
         }
     }
 

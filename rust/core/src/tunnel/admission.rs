@@ -1,7 +1,7 @@
 //! What a handshake message must prove before any Diffie-Hellman is spent on it (whitepaper 5.3, 5.4.4, 5.4.7): that its
 //! sender knows our public key, always; under load, that it receives where it says it does, and not too often.
 
-use super::buckets::Buckets;
+use super::buckets::{Bucket, Buckets};
 use super::checker::{Checker, NONCE_LEN, SECRET_LEN};
 use crate::observe::drop::Drop;
 use crate::plan::PublicKey;
@@ -22,6 +22,10 @@ pub(super) type Mac = [u8; MAC_LEN];
 pub const LOADED: usize = 128;
 /// Load is over when it was not seen for so long.
 const LOAD_LASTS: Duration = Duration::from_secs(1);
+/// A cookie costs a system call, so there are this many a second and no more, however many ask; who has one is let in all
+/// the same. At ten thousand a second they take some hundredths of a core.
+const COOKIE_COST: Duration = Duration::from_micros(100);
+const COOKIES_FULL: Duration = Duration::from_millis(100);
 
 /// What is made of a public key and a label, to check or to seal with.
 pub(super) fn labelled(label: &[u8], key: &PublicKey) -> [u8; 32] {
@@ -81,6 +85,7 @@ pub enum Verdict {
 pub struct Gate {
     loaded: Option<Tick>,
     checker: Option<Checker>,
+    cookies: Bucket,
     buckets: Buckets,
 }
 
@@ -115,7 +120,7 @@ impl Gate {
         let checker = self.checker.insert(checker);
         if !checker.mac2_fits(message, from) {
             let mut nonce = [0; NONCE_LEN];
-            if !fill(&mut nonce) {
+            if !self.cookies.draw(COOKIE_COST, COOKIES_FULL, now) || !fill(&mut nonce) {
                 return Verdict::Refuse(Drop::CookieRequired);
             }
             return Verdict::Reply(checker.reply(&admission.cookie_key, message, from, nonce));
@@ -142,6 +147,7 @@ mod tests {
     use crate::wire::wireguard::INITIATION_LEN;
 
     const OURS: PublicKey = PublicKey([7; 32]);
+    const START: Tick = Tick(3_600_000_000_000);
 
     fn address(port: u16) -> SocketAddr {
         (std::net::Ipv4Addr::new(192, 0, 2, 1), port).into()
@@ -165,8 +171,8 @@ mod tests {
     #[test]
     fn without_chance_there_are_no_cookies() {
         let (admission, mut gate, mut cookies) = (Admission::new(&OURS), Gate::default(), Cookies::default());
-        let message = initiation(&admission, &mut cookies, Tick(0));
-        let verdict = gate.admit(&admission, &message, address(1), LOADED, Tick(0), |_| false);
+        let message = initiation(&admission, &mut cookies, START);
+        let verdict = gate.admit(&admission, &message, address(1), LOADED, START, |_| false);
         assert_eq!(verdict, Verdict::Refuse(Drop::CookieRequired));
     }
 
@@ -181,10 +187,10 @@ mod tests {
     #[test]
     fn without_load_mac1_is_enough_and_no_bucket_is_touched() {
         let (admission, mut gate, mut cookies) = (Admission::new(&OURS), Gate::default(), Cookies::default());
-        let message = initiation(&admission, &mut cookies, Tick(0));
+        let message = initiation(&admission, &mut cookies, START);
         assert!(admission.mac1_fits(&message));
         for _ in 0..1000 {
-            assert_eq!(gate.admit(&admission, &message, address(1), LOADED - 1, Tick(0), fill), Verdict::Pass);
+            assert_eq!(gate.admit(&admission, &message, address(1), LOADED - 1, START, fill), Verdict::Pass);
         }
         assert_eq!(gate.sources(), 0);
     }
@@ -192,7 +198,7 @@ mod tests {
     #[test]
     fn c3_4_under_load_only_a_cookie_of_this_address_and_port_lets_in() {
         let (admission, mut gate, mut cookies) = (Admission::new(&OURS), Gate::default(), Cookies::default());
-        let second = |s: u64| Tick(s * 1_000_000_000);
+        let second = |s: u64| START + Duration::from_secs(s);
         let bare = initiation(&admission, &mut cookies, second(0));
         let Verdict::Reply(reply) = gate.admit(&admission, &bare, address(1), LOADED, second(0), fill) else {
             panic!("no cookie");
@@ -211,7 +217,7 @@ mod tests {
     #[test]
     fn c3_4_a_cookie_dies_with_its_secret_after_two_minutes() {
         let (admission, mut gate, mut cookies) = (Admission::new(&OURS), Gate::default(), Cookies::default());
-        let second = |s: u64| Tick(s * 1_000_000_000);
+        let second = |s: u64| START + Duration::from_secs(s);
         let mut drawn = 0u8;
         let mut fill = |bytes: &mut [u8]| {
             drawn += 1;
@@ -232,24 +238,43 @@ mod tests {
     #[test]
     fn c3_5_under_load_a_source_with_a_cookie_has_its_bucket_and_no_more() {
         let (admission, mut gate, mut cookies) = (Admission::new(&OURS), Gate::default(), Cookies::default());
-        let bare = initiation(&admission, &mut cookies, Tick(0));
-        let Verdict::Reply(reply) = gate.admit(&admission, &bare, address(1), LOADED, Tick(0), fill) else {
+        let bare = initiation(&admission, &mut cookies, START);
+        let Verdict::Reply(reply) = gate.admit(&admission, &bare, address(1), LOADED, START, fill) else {
             panic!("no cookie");
         };
-        cookies.take(&OURS, &reply, Tick(0)).expect("a cookie for what was sent");
-        let signed = initiation(&admission, &mut cookies, Tick(0));
+        cookies.take(&OURS, &reply, START).expect("a cookie for what was sent");
+        let signed = initiation(&admission, &mut cookies, START);
         let verdicts: Vec<_> =
-            (0..100).map(|_| gate.admit(&admission, &signed, address(1), LOADED, Tick(0), fill)).collect();
+            (0..100).map(|_| gate.admit(&admission, &signed, address(1), LOADED, START, fill)).collect();
         assert_eq!(verdicts.iter().filter(|v| **v == Verdict::Pass).count(), 5);
         assert_eq!(verdicts[99], Verdict::Refuse(Drop::SourceLimited));
     }
 
     #[test]
+    fn cookies_are_given_at_a_bounded_rate_and_whoever_has_one_does_not_feel_it() {
+        let (admission, mut gate, mut cookies) = (Admission::new(&OURS), Gate::default(), Cookies::default());
+        let second = |s: u64| START + Duration::from_secs(s);
+        let bare = initiation(&admission, &mut cookies, second(0));
+        let mut given = 0;
+        for n in 0..100_000u64 {
+            let now = START + Duration::from_micros(10 * n);
+            if let Verdict::Reply(reply) = gate.admit(&admission, &bare, address(1), LOADED, now, fill) {
+                given += 1;
+                cookies.take(&OURS, &reply, now).expect("a cookie for what was sent");
+            }
+        }
+        assert!((10_000..=11_000).contains(&given), "{given} a second");
+        let signed = initiation(&admission, &mut cookies, second(1));
+        assert_eq!(gate.admit(&admission, &signed, address(1), LOADED, second(1), fill), Verdict::Pass);
+    }
+
+    #[test]
     fn load_ends_a_second_after_it_was_seen_last() {
         let (admission, mut gate, mut cookies) = (Admission::new(&OURS), Gate::default(), Cookies::default());
-        let message = initiation(&admission, &mut cookies, Tick(0));
+        let message = initiation(&admission, &mut cookies, START);
         let mut at = |ms: u64, waiting| {
-            gate.admit(&admission, &message, address(1), waiting, Tick(ms * 1_000_000), fill) == Verdict::Pass
+            gate.admit(&admission, &message, address(1), waiting, START + Duration::from_millis(ms), fill)
+                == Verdict::Pass
         };
         assert!(!at(0, LOADED));
         assert!(!at(999, 0));

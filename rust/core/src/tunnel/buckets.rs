@@ -32,10 +32,21 @@ impl From<IpAddr> for Source {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Bucket {
+/// Tokens, as the time that it took to earn them.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Bucket {
     tokens: Duration,
     at: Tick,
+}
+
+impl Bucket {
+    /// Take a token worth `cost` out of a bucket that holds up to `full`, if there is one.
+    pub(super) fn draw(&mut self, cost: Duration, full: Duration, now: Tick) -> bool {
+        let tokens = (self.tokens + now.since(self.at)).min(full);
+        let left = tokens.checked_sub(cost);
+        *self = Bucket { tokens: left.unwrap_or(tokens), at: now };
+        left.is_some()
+    }
 }
 
 /// The buckets of one device.
@@ -53,10 +64,7 @@ impl Buckets {
         }
         let source = Source::from(address);
         if let Some(bucket) = self.sources.get_mut(&source) {
-            let tokens = (bucket.tokens + now.since(bucket.at)).min(FULL);
-            let left = tokens.checked_sub(COST);
-            *bucket = Bucket { tokens: left.unwrap_or(tokens), at: now };
-            return left.is_some();
+            return bucket.draw(COST, FULL, now);
         }
         if self.sources.len() >= MAX_SOURCES {
             return false;

@@ -10,15 +10,18 @@
 //! | [`tun`], [`udp`] | the two ends, with their offloads |
 //! | [`link`] | watches our interface: up, down, MTU, gone |
 //! | [`uapi`] | serves the configuration socket |
+//! | [`fd`], [`poller`] | what differs between Linux and macOS: making descriptors, waiting for them |
 //! | [`ring`], [`counters`], [`clock`], [`random`], [`wake`] | events upwards, counts, time, chance, waking a thread |
 
 pub mod clock;
 pub mod control;
 pub mod counters;
 pub mod device;
+pub mod fd;
 pub mod inbox;
 pub mod link;
 pub mod offloads;
+pub mod poller;
 pub mod random;
 pub mod ring;
 pub mod shard;

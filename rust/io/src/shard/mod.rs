@@ -5,19 +5,20 @@
 //! in:   UDP GRO block → open each datagram into the outgoing TUN block → owner check → coalesce → one TUN write
 //! ```
 //!
-//! One shard does both directions, in turns of a bounded budget, and sleeps in epoll when neither has anything.
+//! One shard does both directions, in turns of a bounded budget, and sleeps when neither has anything.
 
 mod handshake;
 mod inbound;
 mod outbound;
 
 use crate::offloads::Offloads;
+use crate::poller::{Poller, Ready};
 use crate::shared::Shared;
 use crate::udp::Sockets;
 use inbound::Inbound;
 use outbound::Outbound;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,55 +52,35 @@ pub struct Shard {
     shared: Arc<Shared>,
     sockets: Arc<Sockets>,
     seen: u64,
-    epoll: OwnedFd,
+    poller: Poller,
     outbound: Outbound,
     inbound: Inbound,
 }
 
-/// Waiting for one descriptor failed for good.
-fn fatal(error: &io::Error) -> bool {
-    !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
-}
-
 impl Shard {
     pub fn new(number: usize, shared: Arc<Shared>) -> io::Result<Shard> {
-        // SAFETY: no pointers; the result is checked before it is owned.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: just made.
-        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        let poller = Poller::new()?;
         let (seen, sockets) = shared.sockets();
         let tso = Offloads::on(&shared.offloads.tun_tso);
         let uso = Offloads::on(&shared.offloads.tun_uso);
         let shard =
-            Shard { number, shared, sockets, seen, epoll, outbound: Outbound::new(), inbound: Inbound::new(tso, uso) };
-        shard.watch(shard.shared.tun.fd(number), TUN)?;
-        shard.watch(shard.shared.wakes[number].as_raw_fd(), WAKE)?;
+            Shard { number, shared, sockets, seen, poller, outbound: Outbound::new(), inbound: Inbound::new(tso, uso) };
+        shard.poller.watch(shard.shared.tun.fd(number), TUN)?;
+        shard.poller.watch(shard.shared.wakes[number].as_raw_fd(), WAKE)?;
         shard.watch_sockets()?;
         Ok(shard)
-    }
-
-    fn watch(&self, fd: RawFd, what: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: what };
-        // SAFETY: both descriptors are open and `event` outlives the call.
-        if unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
     }
 
     fn watch_sockets(&self) -> io::Result<()> {
         for (sockets, what) in [(&self.sockets.v4, UDP4), (&self.sockets.v6, UDP6)] {
             if let Some(socket) = sockets.get(self.number) {
-                self.watch(socket.as_raw_fd(), what)?;
+                self.poller.watch(socket.as_raw_fd(), what)?;
             }
         }
         Ok(())
     }
 
-    /// Other sockets are in use since the last look: watch those. The old ones leave epoll when they are closed.
+    /// Other sockets are in use since the last look: watch those. The old ones leave the poller when they are closed.
     fn look_at_sockets(&mut self) -> io::Result<()> {
         let (seen, sockets) = self.shared.sockets();
         if seen != self.seen {
@@ -112,16 +93,11 @@ impl Shard {
 
     /// Move packets until the device ends.
     pub fn run(mut self) -> io::Result<()> {
-        let mut ready = [libc::epoll_event { events: 0, u64: 0 }; 4];
+        let mut ready = Ready::default();
         loop {
-            // SAFETY: `ready` has room for as many events as are asked for.
-            let n =
-                unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), ready.as_mut_ptr(), ready.len() as libc::c_int, -1) };
-            if n < 0 && fatal(&io::Error::last_os_error()) {
-                return Err(io::Error::last_os_error());
-            }
-            for event in ready.iter().take(usize::try_from(n).unwrap_or(0)) {
-                match event.u64 {
+            self.poller.wait(&mut ready)?;
+            for token in ready.tokens() {
+                match token {
                     TUN => {
                         if let Err(error) = self.outbound.turn(self.number, &self.shared, &self.sockets) {
                             return self.tun_lost(&error);

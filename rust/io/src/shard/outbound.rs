@@ -54,7 +54,7 @@ impl Outbound {
         for _ in 0..BUDGET {
             match shared.tun.read(shard, &mut self.read[..room]) {
                 Ok(0) => {
-                    outcome = Err(io::Error::from_raw_os_error(libc::EBADFD));
+                    outcome = Err(io::ErrorKind::UnexpectedEof.into());
                     break;
                 }
                 Ok(len) => {

@@ -1,11 +1,16 @@
 //! Linux: /dev/net/tun with a virtio header, so that one read or write carries up to 64 KiB.
 
+use super::interface::{index_of, ioctl, link_flags_and_mtu, name_of, request, set_mtu};
 use super::{Tun, DEFAULT_MTU};
+use crate::fd::{nonblocking, owned};
 use crate::offloads::Offloads;
-use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::Relaxed;
+use wgengine_core::packet::vnet;
+
+pub use super::gso::bound as bound_super_packets;
+pub(super) use libc::{SIOCGIFFLAGS, SIOCGIFMTU, SIOCSIFMTU};
 
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
@@ -20,39 +25,9 @@ const F_USO6: libc::c_uint = 0x40;
 
 const VNET_HEADER_LEN: libc::c_int = 10;
 
-fn request(name: &str) -> io::Result<libc::ifreq> {
-    // SAFETY: all zero is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { core::mem::zeroed() };
-    if name.len() >= request.ifr_name.len() || name.contains(['\0', '/']) {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from as libc::c_char;
-    }
-    Ok(request)
-}
-
-fn name_of(request: &libc::ifreq) -> String {
-    // SAFETY: the kernel ends the name with a zero byte within the array, which was zero before.
-    unsafe { CStr::from_ptr(request.ifr_name.as_ptr()) }.to_string_lossy().into_owned()
-}
-
-fn ioctl<T>(fd: RawFd, what: libc::c_ulong, argument: *mut T) -> io::Result<()> {
-    // SAFETY: each caller passes the argument type that `what` asks for, alive over the call.
-    if unsafe { libc::ioctl(fd, what as _, argument) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
-
 fn open() -> io::Result<OwnedFd> {
-    // SAFETY: a constant path; the result is checked before it is owned.
-    let fd = unsafe { libc::open(c"/dev/net/tun".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC | libc::O_NONBLOCK) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: just opened.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    // SAFETY: a constant path; the result is a fresh descriptor.
+    unsafe { owned(libc::open(c"/dev/net/tun".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC | libc::O_NONBLOCK)) }
 }
 
 /// A new TUN of `queues` queues, MTU 1420.
@@ -115,16 +90,6 @@ pub fn adopt(fd: BorrowedFd<'_>, offloads: &Offloads) -> io::Result<Tun> {
     Ok(Tun::new(name, ifindex, vec![fd]))
 }
 
-fn nonblocking(fd: &OwnedFd) -> io::Result<()> {
-    // SAFETY: fcntl with integers only.
-    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
-    // SAFETY: as above.
-    if flags < 0 || unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
-
 fn header_size(fd: RawFd) -> io::Result<()> {
     let mut size = VNET_HEADER_LEN;
     ioctl(fd, TUNSETVNETHDRSZ, &mut size)
@@ -169,41 +134,35 @@ pub fn set_offload(tun: &Tun, offloads: &Offloads) -> io::Result<()> {
     (0..tun.queues()).try_for_each(|queue| offload(tun.fd(queue), flags))
 }
 
-/// Any datagram socket can ask about interfaces; IPv4 or IPv6, whichever the kernel has.
-fn asker() -> io::Result<OwnedFd> {
-    for family in [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX] {
-        // SAFETY: no pointers; the result is checked before it is owned.
-        let fd = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-        if fd >= 0 {
-            // SAFETY: just made.
-            return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+impl Tun {
+    /// Bytes of virtio header that the kernel neither gives nor takes.
+    fn absent(&self) -> usize {
+        if self.bare {
+            vnet::LEN
+        } else {
+            0
         }
     }
-    Err(io::Error::last_os_error())
-}
 
-fn index_of(name: &str) -> io::Result<u32> {
-    let mut wanted = request(name)?;
-    ioctl(asker()?.as_raw_fd(), libc::SIOCGIFINDEX, &mut wanted)?;
-    // SAFETY: SIOCGIFINDEX fills the index.
-    Ok(unsafe { wanted.ifr_ifru.ifru_ifindex } as u32)
-}
+    /// One packet or super-packet, virtio header first; 0 at the end.
+    pub fn read(&self, queue: usize, block: &mut [u8]) -> io::Result<usize> {
+        let absent = self.absent();
+        block[..absent].fill(0);
+        let room = &mut block[absent..];
+        // SAFETY: `room` is writable for its whole length.
+        let n = unsafe { libc::read(self.fd(queue), room.as_mut_ptr().cast(), room.len()) };
+        let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+        Ok(if n == 0 { 0 } else { absent + n })
+    }
 
-pub fn set_mtu(name: &str, mtu: u32) -> io::Result<()> {
-    let mut wanted = request(name)?;
-    wanted.ifr_ifru.ifru_mtu = i32::try_from(mtu).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
-    ioctl(asker()?.as_raw_fd(), libc::SIOCSIFMTU, &mut wanted)
-}
-
-/// (is it up, its MTU)
-pub fn link_flags_and_mtu(name: &str) -> io::Result<(bool, u32)> {
-    let asker = asker()?;
-    let mut wanted = request(name)?;
-    ioctl(asker.as_raw_fd(), libc::SIOCGIFFLAGS, &mut wanted)?;
-    // SAFETY: SIOCGIFFLAGS fills the flags.
-    let up = libc::c_int::from(unsafe { wanted.ifr_ifru.ifru_flags }) & libc::IFF_UP != 0;
-    let mut wanted = request(name)?;
-    ioctl(asker.as_raw_fd(), libc::SIOCGIFMTU, &mut wanted)?;
-    // SAFETY: SIOCGIFMTU fills the MTU.
-    Ok((up, unsafe { wanted.ifr_ifru.ifru_mtu } as u32))
+    /// Write one packet or super-packet, virtio header first.
+    pub fn write(&self, queue: usize, block: &[u8]) -> io::Result<()> {
+        let block = &block[self.absent()..];
+        // SAFETY: `block` is readable for its whole length.
+        let n = unsafe { libc::write(self.fd(queue), block.as_ptr().cast(), block.len()) };
+        if n < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
 }

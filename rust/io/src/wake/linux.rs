@@ -1,7 +1,6 @@
-//! Wakes a thread that waits in poll or epoll: an eventfd.
-
+use crate::fd::owned;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Readable from [`Wake::wake`] until [`Wake::clear`].
 #[derive(Debug)]
@@ -11,13 +10,9 @@ pub struct Wake {
 
 impl Wake {
     pub fn new() -> io::Result<Wake> {
-        // SAFETY: eventfd takes no pointers; a non-negative result is a descriptor that nobody else owns.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: as above.
-        Ok(Wake { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+        // SAFETY: no pointers; the result is a fresh descriptor.
+        let fd = unsafe { owned(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)) }?;
+        Ok(Wake { fd })
     }
 
     pub fn wake(&self) {

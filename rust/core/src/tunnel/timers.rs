@@ -12,8 +12,6 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const REKEY_TIMEOUT_JITTER: Duration = Duration::from_millis(333);
 /// Old keys are forgotten in steps, so that a thousand silent peers cost few wake-ups.
 const FORGET_STEP: Duration = Duration::from_secs(16);
-/// Tries of one attempt: the first and the retries that fit REKEY_ATTEMPT_TIME.
-pub const MAX_TRIES: u32 = (REKEY_ATTEMPT_TIME.as_secs() / REKEY_TIMEOUT.as_secs()) as u32;
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +178,7 @@ impl Timers {
     /// The next thing that is due at `now`, taken off the list. Call until `None`.
     pub fn poll(&mut self, now: Tick) -> Option<Due> {
         if let Some(attempt) = self.attempt.filter(|attempt| now >= attempt.due()) {
-            if attempt.retry.is_some() && attempt.tries < MAX_TRIES {
+            if attempt.retry.is_some() && now.since(attempt.since) < REKEY_ATTEMPT_TIME {
                 // initiation_sent() moves the retry on; until then it must not come up again.
                 self.attempt = Some(Attempt { retry: Some(now + REKEY_TIMEOUT), ..attempt });
                 return Some(Due::Initiate);
@@ -256,7 +254,7 @@ mod tests {
         timers.initiation_sent(at(0), NONE);
         let happened = run(&mut timers, 1000);
         let tries = happened.iter().filter(|(_, due)| *due == Due::Initiate).count();
-        assert_eq!(tries + 1, MAX_TRIES as usize);
+        assert_eq!(tries + 1, 18, "the first, and one every five seconds");
         assert_eq!(happened.last(), Some(&(90, Due::GiveUp { tried: true })));
     }
 
@@ -282,6 +280,9 @@ mod tests {
         timers.wait_for_turn(at(235));
         assert_eq!(timers.poll(at(289)), None);
         assert_eq!(timers.poll(at(290)), Some(Due::GiveUp { tried: true }), "from when it was wanted first");
+        timers.wait_for_turn(at(300));
+        timers.initiation_sent(at(387), NONE);
+        assert_eq!(timers.poll(at(392)), Some(Due::GiveUp { tried: true }), "and no further try after that");
     }
 
     #[test]

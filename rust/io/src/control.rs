@@ -21,6 +21,7 @@ use wgengine_core::observe::event::Event;
 use wgengine_core::tunnel::admission::{Gate, Verdict};
 use wgengine_core::tunnel::backlog::Backlog;
 use wgengine_core::tunnel::deadlines::Deadlines;
+use wgengine_core::tunnel::endpoint::Endpoint;
 use wgengine_core::tunnel::peer::Peer;
 use wgengine_core::tunnel::timers::Due;
 use wgengine_core::wire::wireguard::{padded, receiver, Message, DATA_OVERHEAD};
@@ -165,10 +166,14 @@ impl Control {
         }
     }
 
-    fn send(&self, to: Option<SocketAddr>, datagram: &[u8]) -> Result<(), Drop> {
+    fn destination(&self, peer: &mut Peer<Boring>) -> Option<Endpoint> {
+        self.shared.destination(peer, &self.shared.sockets().1)
+    }
+
+    fn send(&self, to: Option<Endpoint>, datagram: &[u8]) -> Result<(), Drop> {
         let to = to.ok_or(Drop::NoEndpoint)?;
         let (_, sockets) = self.shared.sockets();
-        let socket = sockets.of(Family::of(&to), 0).ok_or(Drop::NoSocket)?;
+        let socket = sockets.of(Family::of(&to.address), 0).ok_or(Drop::NoSocket)?;
         socket.send(&to, datagram).map_err(|_| Drop::SendFailed)?;
         let counters = self.counters();
         counters.udp_tx_datagrams.add(1);
@@ -178,7 +183,7 @@ impl Control {
     }
 
     /// For what nobody waits for an answer of: a drop is counted.
-    fn send_or_count(&self, to: Option<SocketAddr>, datagram: &[u8]) {
+    fn send_or_count(&self, to: Option<Endpoint>, datagram: &[u8]) {
         if let Err(why) = self.send(to, datagram) {
             self.counters().drop(why, 1);
         }
@@ -194,7 +199,7 @@ impl Control {
         let (bytes, from) = (letter.bytes(), letter.from);
         let Message::Initiation(message) = Message::parse(bytes)? else { return Err(Drop::MalformedMessage) };
         let keys = self.shared.keys().ok_or(Drop::NoPrivateKey)?;
-        match self.gate.admit(&keys.admission, bytes, from, waiting, clock::tick(), random::fill) {
+        match self.gate.admit(&keys.admission, bytes, from.address, waiting, clock::tick(), random::fill) {
             Verdict::Pass => {}
             Verdict::Refuse(why) => return Err(why),
             Verdict::Reply(reply) => {
@@ -211,13 +216,14 @@ impl Control {
         let now = clock::tick();
         let mut peer = cell.peer.lock();
         let answer = peer.respond(&keys.identity, message, timestamp, from, now, index);
+        let to = self.destination(&mut peer);
         self.shared.table.release(&mut peer);
         drop(peer);
         let (answer, moved) = answer.inspect_err(|_| self.shared.table.release_indices(&[index]))?;
         self.tell_move(&cell, moved, from);
         self.counters().handshakes_answered.add(1);
         self.rearm(&cell);
-        self.send(Some(from), &answer)
+        self.send(to, &answer)
     }
 
     /// A response or a cookie reply to an initiation of ours; mac1 of a response fits.
@@ -258,9 +264,9 @@ impl Control {
         }
     }
 
-    fn tell_move(&self, cell: &PeerCell, moved: bool, endpoint: SocketAddr) {
+    fn tell_move(&self, cell: &PeerCell, moved: bool, from: Endpoint) {
         if moved {
-            self.shared.ring.push(Event::EndpointChanged { peer: cell.key, endpoint });
+            self.shared.ring.push(Event::EndpointChanged { peer: cell.key, endpoint: from.address });
         }
     }
 
@@ -289,7 +295,7 @@ impl Control {
         if peer.is_removed() {
             return self.backlog.done(cell.id);
         }
-        let to = peer.endpoint.ok_or(Drop::NoEndpoint);
+        let to = self.destination(&mut peer).ok_or(Drop::NoEndpoint);
         let message = keys.and_then(|keys| {
             to?;
             peer.initiate(&keys.identity, clock::tick(), jitter(), || self.shared.table.new_index(cell))
@@ -318,7 +324,7 @@ impl Control {
         let mut plain = Vec::new();
         let mut wire = Vec::new();
         let mut peer = cell.peer.lock();
-        let to = peer.endpoint;
+        let to = self.destination(&mut peer);
         let mut any = false;
         while peer.can_send(now) {
             let Some(packet) = peer.staging.pop() else { break };
@@ -345,7 +351,7 @@ impl Control {
         let mut peer = cell.peer.lock();
         match peer.keepalive(now) {
             Some(message) => {
-                let to = peer.endpoint;
+                let to = self.destination(&mut peer);
                 let shake = peer.sent(now, false, Duration::ZERO);
                 drop(peer);
                 self.counters().keepalives_sent.add(1);
@@ -402,7 +408,7 @@ impl Control {
 
     fn path_too_small(&self, cell: &Arc<PeerCell>, to: SocketAddr) {
         let mut peer = cell.peer.lock();
-        if peer.endpoint == Some(to) && !peer.single_datagrams {
+        if peer.address() == Some(to) && !peer.single_datagrams {
             peer.single_datagrams = true;
             drop(peer);
             self.shared.ring.push(Event::PathTooSmall { peer: cell.key, endpoint: to });

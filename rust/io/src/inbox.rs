@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use wgengine_core::observe::drop::Drop;
+use wgengine_core::tunnel::endpoint::Endpoint;
 use wgengine_core::wire::wireguard::INITIATION_LEN;
 
 /// Initiations that wait; beyond it they are dropped, so that a flood costs bounded memory.
@@ -18,13 +19,13 @@ const MAX_ANSWERS: usize = 2048;
 
 /// A handshake message, copied out of a data thread's block.
 pub struct Letter {
-    pub from: SocketAddr,
+    pub from: Endpoint,
     len: usize,
     bytes: [u8; INITIATION_LEN],
 }
 
 impl Letter {
-    fn new(datagram: &[u8], from: SocketAddr) -> Option<Letter> {
+    fn new(datagram: &[u8], from: Endpoint) -> Option<Letter> {
         let mut bytes = [0; INITIATION_LEN];
         bytes.get_mut(..datagram.len())?.copy_from_slice(datagram);
         Some(Letter { from, len: datagram.len(), bytes })
@@ -60,7 +61,7 @@ pub struct Inbox {
     wake: Wake,
 }
 
-fn leave_letter(queue: &mut VecDeque<Letter>, most: usize, datagram: &[u8], from: SocketAddr) -> Result<(), Drop> {
+fn leave_letter(queue: &mut VecDeque<Letter>, most: usize, datagram: &[u8], from: Endpoint) -> Result<(), Drop> {
     if queue.len() >= most {
         return Err(Drop::HandshakeQueueFull);
     }
@@ -85,12 +86,12 @@ impl Inbox {
     }
 
     /// An initiation came in whose mac1 fits.
-    pub fn initiation(&self, datagram: &[u8], from: SocketAddr) -> Result<(), Drop> {
+    pub fn initiation(&self, datagram: &[u8], from: Endpoint) -> Result<(), Drop> {
         self.leave(|tasks| leave_letter(&mut tasks.initiations, MAX_INITIATIONS, datagram, from))
     }
 
     /// A response or cookie reply came in, to an index of ours.
-    pub fn answer(&self, datagram: &[u8], from: SocketAddr) -> Result<(), Drop> {
+    pub fn answer(&self, datagram: &[u8], from: Endpoint) -> Result<(), Drop> {
         self.leave(|tasks| leave_letter(&mut tasks.answers, MAX_ANSWERS, datagram, from))
     }
 

@@ -8,7 +8,7 @@
 //! | [`shared`] | what all threads of a device share |
 //! | [`control`], [`inbox`] | the thread for handshakes and timers, and where work for it is left |
 //! | [`tun`], [`udp`] | the two ends, with their offloads |
-//! | [`link`] | watches our interface: up, down, MTU, gone |
+//! | [`link`], [`netlink`] | watches our interface: up, down, MTU, gone; how the kernel tells of changes |
 //! | [`uapi`] | serves the configuration socket |
 //! | [`fd`], [`poller`] | what differs between Linux and macOS: making descriptors, waiting for them |
 //! | [`ring`], [`counters`], [`clock`], [`random`], [`wake`] | events upwards, counts, time, chance, waking a thread |
@@ -20,6 +20,7 @@ pub mod device;
 pub mod fd;
 pub mod inbox;
 pub mod link;
+pub mod netlink;
 pub mod offloads;
 pub mod poller;
 pub mod random;

@@ -1,9 +1,9 @@
 //! Watches our interface: up or down, its MTU, and whether it is still there (rtnetlink's link group).
 
+use crate::netlink;
 use crate::shared::Shared;
 use crate::tun::{self, Tun};
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 use wgengine_core::observe::event::Event;
 
@@ -19,24 +19,12 @@ impl Watch {
         if tun.ifindex == 0 {
             return None;
         }
-        Some(Watch { netlink: subscribe().ok()? })
+        Some(Watch { netlink: netlink::open(libc::RTMGRP_LINK as u32).ok()? })
     }
 
     /// Take in what the kernel told, if anything.
     pub fn look(&self, shared: &Shared) {
-        let mut told = false;
-        let mut buffer = [0u8; 8192];
-        loop {
-            let (fd, at, len) = (self.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len());
-            // SAFETY: `buffer` is writable for its whole length.
-            let n = unsafe { libc::recv(fd, at, len, libc::MSG_DONTWAIT) };
-            let overrun = n < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOBUFS);
-            told |= n > 0 || overrun;
-            if n <= 0 && !overrun {
-                break;
-            }
-        }
-        if told {
+        if netlink::drain(&self.netlink) {
             self.read(shared);
         }
     }
@@ -66,25 +54,4 @@ impl AsRawFd for Watch {
     fn as_raw_fd(&self) -> RawFd {
         self.netlink.as_raw_fd()
     }
-}
-
-fn subscribe() -> io::Result<OwnedFd> {
-    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: no pointers; the result is checked before it is owned.
-    let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: just made.
-    let netlink = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: all zero is a valid sockaddr_nl.
-    let mut address: libc::sockaddr_nl = unsafe { core::mem::zeroed() };
-    address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
-    address.nl_groups = libc::RTMGRP_LINK as u32;
-    let len = size_of_val(&address) as libc::socklen_t;
-    // SAFETY: `address` outlives the call and its length is given.
-    if unsafe { libc::bind(netlink.as_raw_fd(), (&raw const address).cast(), len) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(netlink)
 }

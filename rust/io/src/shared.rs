@@ -18,7 +18,9 @@ use wgengine_core::observe::drop::Drop;
 use wgengine_core::observe::event::Event;
 use wgengine_core::plan::Secret;
 use wgengine_core::tunnel::admission::Admission;
-use wgengine_noise::Identity;
+use wgengine_core::tunnel::endpoint::Endpoint;
+use wgengine_core::tunnel::peer::Peer;
+use wgengine_noise::{Boring, Identity};
 
 /// The device's own key, and what is derived from it.
 pub struct Keys {
@@ -50,6 +52,8 @@ pub struct Shared {
     pub counters: Vec<Counters>,
     pub(crate) sockets: RwLock<Arc<Sockets>>,
     pub(crate) sockets_changed: AtomicU64,
+    /// Counts changes of the routes that datagrams take, ours and the host's.
+    routes_changed: AtomicU32,
     pub(crate) keys: RwLock<Option<Arc<Keys>>>,
     pub(crate) settings: Mutex<Settings>,
 }
@@ -70,6 +74,7 @@ impl Shared {
             counters: (0..=queues).map(|_| Counters::default()).collect(),
             sockets: RwLock::default(),
             sockets_changed: AtomicU64::new(0),
+            routes_changed: AtomicU32::new(0),
             keys: RwLock::default(),
             settings: Mutex::default(),
         })
@@ -79,6 +84,16 @@ impl Shared {
     pub fn sockets(&self) -> (u64, Arc<Sockets>) {
         let seen = self.sockets_changed.load(Ordering::Acquire);
         (seen, self.sockets.read().clone())
+    }
+
+    /// The ways out may be others from now on: learnt sources are looked at anew.
+    pub(crate) fn routes_changed(&self) {
+        self.routes_changed.fetch_add(1, Ordering::Release);
+    }
+
+    /// Where to send what is for this peer, and from which address of ours.
+    pub(crate) fn destination(&self, peer: &mut Peer<Boring>, sockets: &Sockets) -> Option<Endpoint> {
+        peer.destination(self.routes_changed.load(Ordering::Acquire), |to| sockets.routes.serves(to))
     }
 
     pub fn keys(&self) -> Option<Arc<Keys>> {
@@ -151,6 +166,7 @@ impl Shared {
     pub(crate) fn replace_sockets(&self, fresh: Sockets) {
         let old = core::mem::replace(&mut *self.sockets.write(), Arc::new(fresh));
         self.sockets_changed.fetch_add(1, Ordering::Release);
+        self.routes_changed();
         self.wake_shards();
         for _ in 0..10_000 {
             if Arc::strong_count(&old) == 1 {

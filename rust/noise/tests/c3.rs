@@ -86,7 +86,7 @@ fn c3_12_an_old_initiation_is_refused_also_after_the_peer_was_made_anew() {
     // The peer is removed and comes back: a new engine that has seen nothing, but the row's timestamp is kept.
     let newest = b.peer.newest_timestamp();
     b.peer = Peer::new(*b.peer.key(), newest, Default::default());
-    b.peer.set_endpoint(address(ADDRESS_A));
+    b.peer.set_endpoint(address(ADDRESS_A).address);
     assert_eq!(b.respond(2, "203.0.113.66:6", &recorded), Err(Drop::ReplayedInitiation));
     assert_eq!(b.peer.endpoint, Some(address(ADDRESS_A)), "a replay moves nobody");
     let fresh = a.initiate(6).unwrap();
@@ -218,7 +218,7 @@ fn keys_are_forgotten_after_nine_minutes_while_an_attempt_goes_on() {
 #[test]
 fn case_32_handshakes_that_cross_leave_both_sides_hearing() {
     let (mut a, mut b) = pair();
-    b.peer.set_endpoint(address(ADDRESS_A));
+    b.peer.set_endpoint(address(ADDRESS_A).address);
     let (from_a, from_b) = (a.initiate(0).unwrap(), b.initiate(0).unwrap());
     let to_b = a.respond(0, ADDRESS_B, &from_b).unwrap();
     let to_a = b.respond(0, ADDRESS_A, &from_a).unwrap();

@@ -9,6 +9,7 @@ pub mod buckets;
 pub mod checker;
 pub mod cookie;
 pub mod deadlines;
+pub mod endpoint;
 pub mod keypairs;
 pub mod noise;
 pub mod peer;

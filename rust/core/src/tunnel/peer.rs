@@ -4,6 +4,7 @@
 //! `open`..., `received` out of the socket. Handshakes, timers and configuration take it for themselves.
 
 use super::cookie::Cookies;
+use super::endpoint::{Checked, Endpoint};
 use super::keypairs::{Keypair, Keypairs, Opened};
 use super::noise::{Noise, Timestamp};
 use super::staging::{Budget, Staging};
@@ -29,7 +30,8 @@ struct Attempt<N> {
 pub struct Peer<N> {
     key: PublicKey,
     psk: Option<Secret>,
-    pub endpoint: Option<SocketAddr>,
+    pub endpoint: Option<Endpoint>,
+    source_serves: Checked,
     /// Batches are refused on the way to this endpoint: send single datagrams (case 24).
     pub single_datagrams: bool,
     keypairs: Keypairs<N>,
@@ -56,6 +58,7 @@ impl<N: Noise> Peer<N> {
             key,
             psk: None,
             endpoint: None,
+            source_serves: Checked::default(),
             single_datagrams: false,
             keypairs: Keypairs::default(),
             attempt: None,
@@ -114,11 +117,24 @@ impl<N: Noise> Peer<N> {
     }
 
     /// A configured endpoint is a new path: whatever was learnt of the old one is forgotten.
-    pub fn set_endpoint(&mut self, endpoint: SocketAddr) {
-        if self.endpoint != Some(endpoint) {
-            self.endpoint = Some(endpoint);
-            self.try_batches_again();
+    pub fn set_endpoint(&mut self, address: SocketAddr) {
+        if self.address() != Some(address) {
+            self.roam(address.into());
         }
+    }
+
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.endpoint.map(|endpoint| endpoint.address)
+    }
+
+    /// Where to send, and from where. `serves` is asked of a learnt source once for each state of the host's `routes`;
+    /// one that does not serve is left out.
+    pub fn destination(&mut self, routes: u32, serves: impl FnOnce(&Endpoint) -> bool) -> Option<Endpoint> {
+        let mut to = self.endpoint?;
+        if to.source.is_some() && !self.source_serves.answer(routes, || serves(&to)) {
+            to.source = None;
+        }
+        Some(to)
     }
 
     /// A path may have become wide again; one refused batch every two minutes costs nothing.
@@ -215,7 +231,7 @@ impl<N: Noise> Peer<N> {
     }
 
     /// After a run of opened messages that came from `from`. The flags: the peer moved; a handshake is wanted.
-    pub fn received(&mut self, now: Tick, data: bool, from: SocketAddr) -> (bool, bool) {
+    pub fn received(&mut self, now: Tick, data: bool, from: Endpoint) -> (bool, bool) {
         self.timers.received(now);
         if data {
             self.timers.data_received(now);
@@ -224,11 +240,16 @@ impl<N: Noise> Peer<N> {
         (moved, self.keypairs.stale_after_receive(now) && self.ask_handshake(now))
     }
 
-    /// Only what authenticates may call this (C3 row 14).
-    fn roam(&mut self, from: SocketAddr) -> bool {
-        let moved = self.endpoint != Some(from);
+    /// Only what authenticates may call this (C3 row 14). True: the peer itself moved, not just our end of its path.
+    fn roam(&mut self, from: Endpoint) -> bool {
+        if self.endpoint == Some(from) {
+            return false;
+        }
+        let moved = self.address() != Some(from.address);
+        self.endpoint = Some(from);
+        self.source_serves.forget();
         if moved {
-            self.set_endpoint(from);
+            self.try_batches_again();
         }
         moved
     }
@@ -282,7 +303,7 @@ impl<N: Noise> Peer<N> {
         identity: &N::Identity,
         message: &[u8; INITIATION_LEN],
         timestamp: Timestamp,
-        from: SocketAddr,
+        from: Endpoint,
         now: Tick,
         index: u32,
     ) -> Result<([u8; RESPONSE_LEN], bool), Drop> {
@@ -306,7 +327,7 @@ impl<N: Noise> Peer<N> {
     }
 
     /// Take the answer to the attempt under way; true: the peer moved.
-    pub fn finish(&mut self, message: &[u8; RESPONSE_LEN], from: SocketAddr, now: Now) -> Result<bool, Drop> {
+    pub fn finish(&mut self, message: &[u8; RESPONSE_LEN], from: Endpoint, now: Now) -> Result<bool, Drop> {
         let mut attempt = self.attempt.take().ok_or(Drop::UnknownIndex)?;
         if let Err(why) = attempt.engine.finish(message) {
             // Forged or garbled: the true answer may still come.

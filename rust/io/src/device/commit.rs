@@ -69,6 +69,8 @@ impl Shared {
                     return Err(error);
                 }
             }
+            sockets.routes.set_mark(mark);
+            self.routes_changed();
         }
         *settings = Settings { listen_port: port, fwmark: mark };
         Ok(())
@@ -148,7 +150,7 @@ impl Shared {
             PeerState {
                 public_key: cell.key,
                 preshared_key: peer.psk().cloned(),
-                endpoint: peer.endpoint,
+                endpoint: peer.address(),
                 last_handshake: peer.last_handshake(),
                 tx_bytes,
                 rx_bytes,

@@ -2,8 +2,8 @@ use crate::fd::{check, owned};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-/// A data thread waits for this many descriptors: its TUN queue, a socket a family, its wake.
-const ROOM: usize = 4;
+/// A data thread waits for this many descriptors: its TUN queue, a socket a family, its wake, changes of routes.
+const ROOM: usize = 5;
 
 /// Waits until one of the watched descriptors is readable.
 #[derive(Debug)]

@@ -2,13 +2,13 @@
 //! of anything else costs no queue, no wake-up and no lock of a peer.
 
 use crate::shared::Shared;
-use std::net::SocketAddr;
 use wgengine_core::observe::drop::Drop;
+use wgengine_core::tunnel::endpoint::Endpoint;
 use wgengine_core::wire::wireguard::{receiver, Message};
 
 /// An initiation or response shows by mac1 that its sender knows our public key (whitepaper 5.4.4); a response or cookie
 /// reply names an index of ours.
-pub fn hand_in(message: Message<'_>, datagram: &[u8], from: SocketAddr, shared: &Shared) -> Result<(), Drop> {
+pub fn hand_in(message: Message<'_>, datagram: &[u8], from: Endpoint, shared: &Shared) -> Result<(), Drop> {
     if !shared.is_up() {
         return Err(Drop::LinkDown);
     }

@@ -8,13 +8,14 @@ use crate::shared::Shared;
 use crate::table::PeerCell;
 use crate::udp::receive::{Block, Receiver};
 use crate::udp::Socket;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use wgengine_core::observe::drop::Drop;
 use wgengine_core::observe::event::Event;
 use wgengine_core::packet::coalesce::{Coalescer, Commit};
 use wgengine_core::packet::parse::source_and_length;
 use wgengine_core::time::Now;
+use wgengine_core::tunnel::endpoint::Endpoint;
 use wgengine_core::tunnel::peer::Peer;
 use wgengine_core::wire::wireguard::{Data, Message, DATA_HEADER_LEN};
 use wgengine_noise::Boring;
@@ -133,7 +134,7 @@ enum Heard {
 
 impl Run<'_> {
     /// Open all under the peer's lock, taken once; timers and roaming once, and only for what authenticates (C3 row 14).
-    fn open<'d>(mut self, messages: impl Iterator<Item = Data<'d>>, from: SocketAddr) {
+    fn open<'d>(mut self, messages: impl Iterator<Item = Data<'d>>, from: Endpoint) {
         let mut heard = Heard::Nothing;
         let mut peer = self.cell.peer.lock();
         for message in messages {
@@ -149,7 +150,7 @@ impl Run<'_> {
         let next = peer.timers.next();
         drop(peer);
         if moved {
-            self.shared.ring.push(Event::EndpointChanged { peer: self.cell.key, endpoint: from });
+            self.shared.ring.push(Event::EndpointChanged { peer: self.cell.key, endpoint: from.address });
         }
         if shake {
             self.shared.inbox.shake(self.cell.clone());

@@ -29,6 +29,7 @@ const TUN: u64 = 0;
 const UDP4: u64 = 1;
 const UDP6: u64 = 2;
 const WAKE: u64 = 3;
+const ROUTES: u64 = 4;
 
 /// Random numbers that need not be unguessable: xorshift, seeded once.
 pub(crate) struct Jitter(u64);
@@ -77,6 +78,10 @@ impl Shard {
                 self.poller.watch(socket.as_raw_fd(), what)?;
             }
         }
+        // One tells all.
+        if let Some(changes) = self.sockets.routes.changes().filter(|_| self.number == 0) {
+            self.poller.watch(changes, ROUTES)?;
+        }
         Ok(())
     }
 
@@ -105,6 +110,11 @@ impl Shard {
                     }
                     UDP4 => self.inbound.turn(self.number, &self.shared, self.sockets.v4.get(self.number)),
                     UDP6 => self.inbound.turn(self.number, &self.shared, self.sockets.v6.get(self.number)),
+                    ROUTES => {
+                        if self.sockets.routes.look() {
+                            self.shared.routes_changed();
+                        }
+                    }
                     _ => {
                         self.shared.wakes[self.number].clear();
                         if self.shared.stopping.load(Ordering::Acquire) {

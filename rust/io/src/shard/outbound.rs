@@ -89,7 +89,7 @@ impl Outbound {
         };
         let now = clock::tick();
         let mut peer = cell.peer.lock();
-        let Some(to) = peer.endpoint else {
+        let Some(to) = shared.destination(&mut peer, sockets) else {
             counters.drop(Drop::NoEndpoint, segments.count() as u64);
             return Ok(());
         };
@@ -162,7 +162,7 @@ fn refused(failure: Failure, shared: &Shared, counters: &Counters) -> bool {
         }
         // A segment is longer than the path's MTU (case 24): single datagrams are fragmented and arrive.
         Some(libc::EMSGSIZE | libc::EINVAL) if datagrams > 1 => {
-            path_too_small(&peer, to, shared);
+            path_too_small(&peer, to.address, shared);
             true
         }
         // The way out cannot complete checksums, so it cannot cut batches at all.

@@ -1,12 +1,14 @@
 //! Sends batches: sealed datagrams that lie back to back, cut by the kernel (UDP_SEGMENT), in one call for all batches.
 
 use super::address::Raw;
-use super::{Family, Sockets, UDP_SEGMENT};
+use super::ancillary::Ancillary;
+use super::socket::refuses_source;
+use super::{Family, Sockets};
 use crate::table::PeerCell;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use wgengine_core::tunnel::endpoint::Endpoint;
 
 /// What the kernel takes in one batch on all versions.
 pub const MAX_SEGMENTS: usize = 64;
@@ -15,10 +17,10 @@ pub const MAX_BYTES: usize = 65_507;
 const CAPACITY: usize = 65_536;
 const MAX_BATCHES: usize = 64;
 
-/// Datagrams of one size to one address; the last one may be shorter.
+/// Datagrams of one size to one endpoint; the last one may be shorter.
 struct Batch {
     peer: Arc<PeerCell>,
-    to: SocketAddr,
+    to: Endpoint,
     start: usize,
     len: usize,
     size: usize,
@@ -37,7 +39,7 @@ pub struct Outbox {
 /// A batch that could not be sent as it was.
 pub struct Failure {
     pub peer: Arc<PeerCell>,
-    pub to: SocketAddr,
+    pub to: Endpoint,
     pub datagrams: usize,
     pub error: io::Error,
 }
@@ -66,7 +68,7 @@ impl Outbox {
     }
 
     /// The room given last holds a datagram of `len` bytes to `to`. `join`: it may share a send with its neighbours.
-    pub fn push(&mut self, peer: &Arc<PeerCell>, to: SocketAddr, len: usize, join: bool) {
+    pub fn push(&mut self, peer: &Arc<PeerCell>, to: Endpoint, len: usize, join: bool) {
         let start = self.used;
         self.used += len;
         if let Some(last) = self.batches.last_mut() {
@@ -90,10 +92,10 @@ impl Outbox {
         let mut sent = Sent::default();
         let mut at = 0;
         while at < self.batches.len() {
-            let family = Family::of(&self.batches[at].to);
-            let run = self.batches[at..].iter().take_while(|batch| Family::of(&batch.to) == family).count();
+            let family = Family::of(&self.batches[at].to.address);
+            let run = self.batches[at..].iter().take_while(|batch| Family::of(&batch.to.address) == family).count();
             let outcome = match sockets.of(family, shard) {
-                Some(socket) => send_batches(socket.as_raw_fd(), &self.memory, &self.batches[at..at + run]),
+                Some(socket) => send_run(socket.as_raw_fd(), &self.memory, &mut self.batches[at..at + run]),
                 None => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
             };
             match outcome {
@@ -131,8 +133,19 @@ impl Outbox {
     }
 }
 
-/// Room for one control message with a u16.
-type Control = [u64; 4];
+/// Batches of one family; how many the kernel took. One that is refused for its source goes without.
+fn send_run(fd: RawFd, memory: &[u8], batches: &mut [Batch]) -> io::Result<usize> {
+    match send_batches(fd, memory, batches) {
+        Err(error) if refuses_source(&batches[0].to, &error) => {
+            let source = batches[0].to.source.take();
+            let sent = send_batches(fd, memory, &batches[..1]);
+            // It may have been another reason, after which the datagrams are tried one by one.
+            batches[0].to.source = source;
+            sent
+        }
+        outcome => outcome,
+    }
+}
 
 /// One call for batches of one family; how many the kernel took.
 fn send_batches(fd: RawFd, memory: &[u8], batches: &[Batch]) -> io::Result<usize> {
@@ -146,11 +159,11 @@ fn send_batches(fd: RawFd, memory: &[u8], batches: &[Batch]) -> io::Result<usize
 fn send_up_to<const N: usize>(fd: RawFd, memory: &[u8], batches: &[Batch]) -> io::Result<usize> {
     let mut names = [Raw::default(); N];
     let mut parts = [libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 }; N];
-    let mut controls: [Control; N] = [[0; 4]; N];
+    let mut ancillary = [Ancillary::default(); N];
     // SAFETY: all zero is a valid mmsghdr.
     let mut messages: [libc::mmsghdr; N] = unsafe { core::mem::zeroed() };
     for (n, batch) in batches.iter().enumerate().take(N) {
-        let (name, name_len) = Raw::from_address(&batch.to);
+        let (name, name_len) = Raw::from_address(&batch.to.address);
         names[n] = name;
         let bytes = &memory[batch.start..batch.start + batch.len];
         // The kernel only reads what a send's iovec points to.
@@ -160,19 +173,8 @@ fn send_up_to<const N: usize>(fd: RawFd, memory: &[u8], batches: &[Batch]) -> io
         header.msg_namelen = name_len;
         header.msg_iov = &mut parts[n];
         header.msg_iovlen = 1;
-        if batch.count > 1 {
-            header.msg_control = controls[n].as_mut_ptr().cast();
-            // SAFETY: CMSG_SPACE is arithmetic; a Control is larger than the space of a u16.
-            header.msg_controllen = unsafe { libc::CMSG_SPACE(size_of::<u16>() as u32) } as _;
-            // SAFETY: the header has room for one control message, checked above.
-            unsafe {
-                let control = libc::CMSG_FIRSTHDR(header);
-                (*control).cmsg_level = libc::SOL_UDP;
-                (*control).cmsg_type = UDP_SEGMENT;
-                (*control).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as u32) as _;
-                libc::CMSG_DATA(control).cast::<u16>().write_unaligned(batch.size as u16);
-            }
-        }
+        let size = (batch.count > 1).then_some(batch.size as u16);
+        ancillary[n].send(header, size, batch.to.source.as_ref());
     }
     // SAFETY: every message points to memory that outlives the call, with its true length.
     let n = unsafe { libc::sendmmsg(fd, messages.as_mut_ptr(), batches.len().min(N) as _, libc::MSG_NOSIGNAL as _) };

@@ -1,23 +1,23 @@
 //! Receives blocks: each one datagram, or a run of datagrams of one size that the kernel has joined (UDP_GRO).
 
 use super::address::Raw;
-use super::{Socket, UDP_GRO};
+use super::ancillary::{arrived, Ancillary, Arrived};
+use super::Socket;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use wgengine_core::tunnel::endpoint::Endpoint;
 
 /// Blocks a call. Most hold one datagram where the network does not join them, and 64 KiB where it does.
 const BLOCKS: usize = 32;
 const BLOCK_LEN: usize = 65_536;
-const CONTROL_LEN: usize = 64;
 
 /// Room for what one receive call brings.
 pub struct Receiver {
     /// One mapping, touched only as far as datagrams reach.
     memory: Box<[u8]>,
     from: Box<[Raw; BLOCKS]>,
-    control: Box<[[u64; CONTROL_LEN / 8]; BLOCKS]>,
-    lengths: [(usize, usize); BLOCKS],
+    ancillary: Box<[Ancillary; BLOCKS]>,
+    came: [(usize, Arrived); BLOCKS],
     received: usize,
     /// Blocks to ask for next.
     wanted: usize,
@@ -29,9 +29,9 @@ pub struct Receiver {
 const FEW: usize = 2;
 const LONG: usize = 8192;
 
-/// Datagrams of one size from one sender; the last one may be shorter.
+/// Datagrams of one size from one sender, whose source is our address that they came to; the last one may be shorter.
 pub struct Block<'a> {
-    pub from: SocketAddr,
+    pub from: Endpoint,
     pub bytes: &'a [u8],
     pub size: usize,
 }
@@ -41,8 +41,8 @@ impl Default for Receiver {
         Receiver {
             memory: vec![0; BLOCKS * BLOCK_LEN].into_boxed_slice(),
             from: Box::new([Raw::default(); BLOCKS]),
-            control: Box::new([[0; CONTROL_LEN / 8]; BLOCKS]),
-            lengths: [(0, 0); BLOCKS],
+            ancillary: Box::new([Ancillary::default(); BLOCKS]),
+            came: [(0, Arrived::default()); BLOCKS],
             received: 0,
             wanted: FEW,
             full: false,
@@ -65,22 +65,20 @@ impl Receiver {
             message.msg_hdr.msg_namelen = Raw::CAPACITY;
             message.msg_hdr.msg_iov = &mut parts[n];
             message.msg_hdr.msg_iovlen = 1;
-            message.msg_hdr.msg_control = self.control[n].as_mut_ptr().cast();
-            message.msg_hdr.msg_controllen = CONTROL_LEN as _;
+            self.ancillary[n].receive(&mut message.msg_hdr);
         }
         let (fd, at) = (socket.as_raw_fd(), messages.as_mut_ptr());
         // SAFETY: every message points into memory of ours that outlives the call, with its true length.
         let got = unsafe { libc::recvmmsg(fd, at, self.wanted as _, libc::MSG_DONTWAIT as _, core::ptr::null_mut()) };
         let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
         for (n, message) in messages[..got].iter().enumerate() {
-            let len = message.msg_len as usize;
-            let size = segment_size(&message.msg_hdr).unwrap_or(len);
             let cut = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            self.lengths[n] = if cut { (0, 0) } else { (len, size) };
+            let len = if cut { 0 } else { message.msg_len as usize };
+            self.came[n] = (len, arrived(&message.msg_hdr));
         }
         self.received = got;
         self.full = got == self.wanted;
-        let long = self.lengths[..got].iter().any(|(len, _)| *len >= LONG);
+        let long = self.came[..got].iter().any(|(len, _)| *len >= LONG);
         if long {
             self.wanted = FEW;
         } else if self.full {
@@ -92,9 +90,10 @@ impl Receiver {
     /// The blocks of the last call.
     pub fn blocks(&self) -> impl Iterator<Item = Block<'_>> {
         (0..self.received).filter_map(|n| {
-            let (len, size) = self.lengths[n];
+            let (len, Arrived { size, source }) = self.came[n];
             let bytes = &self.memory[n * BLOCK_LEN..n * BLOCK_LEN + len];
-            Some(Block { from: self.from[n].address()?, bytes, size: size.max(1) })
+            let from = Endpoint { address: self.from[n].address()?, source };
+            Some(Block { from, bytes, size: size.unwrap_or(len).max(1) })
         })
     }
 
@@ -102,20 +101,4 @@ impl Receiver {
     pub fn full(&self) -> bool {
         self.full
     }
-}
-
-/// The size that the kernel joined datagrams by.
-fn segment_size(header: &libc::msghdr) -> Option<usize> {
-    // SAFETY: the kernel wrote `msg_controllen` bytes of control messages, which CMSG_* walk.
-    unsafe {
-        let mut control = libc::CMSG_FIRSTHDR(header);
-        while !control.is_null() {
-            if (*control).cmsg_level == libc::SOL_UDP && (*control).cmsg_type == UDP_GRO {
-                let size = libc::CMSG_DATA(control).cast::<libc::c_int>().read_unaligned();
-                return usize::try_from(size).ok().filter(|size| *size > 0);
-            }
-            control = libc::CMSG_NXTHDR(header, control);
-        }
-    }
-    None
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use wgengine_core::observe::drop::Drop;
 use wgengine_core::plan::{PublicKey, Secret};
 use wgengine_core::time::{Now, Tick, Wall};
+use wgengine_core::tunnel::endpoint::Endpoint;
 use wgengine_core::tunnel::keypairs::Opened;
 use wgengine_core::tunnel::peer::Peer;
 use wgengine_core::wire::wireguard::{Message, DATA_OVERHEAD, INITIATION_LEN, RESPONSE_LEN};
@@ -16,8 +17,8 @@ use wgengine_noise::{generate_private, read_initiation, Boring, Identity};
 pub const ADDRESS_A: &str = "192.0.2.1:51820";
 pub const ADDRESS_B: &str = "192.0.2.2:51820";
 
-pub fn address(text: &str) -> SocketAddr {
-    text.parse().unwrap()
+pub fn address(text: &str) -> Endpoint {
+    text.parse::<SocketAddr>().unwrap().into()
 }
 
 pub fn now(seconds: u64) -> Now {
@@ -41,7 +42,7 @@ impl Side {
     pub fn new(identity: Identity, theirs: PublicKey, endpoint: Option<&str>) -> Side {
         let mut peer = Peer::new(theirs, [0; 12], Default::default());
         if let Some(endpoint) = endpoint {
-            peer.set_endpoint(address(endpoint));
+            peer.set_endpoint(address(endpoint).address);
         }
         Side { identity, peer, next_index: 7 }
     }

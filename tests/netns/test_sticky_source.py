@@ -1,0 +1,257 @@
+"""The address of ours that a peer knows: answers leave from it (N18), until it is gone (N17) or another way is better (N19).
+
+One host has more than one address; its peer, ours or wireguard-go, has one. What leaves the host is seen on the wire.
+(wireguard-go itself fails N17 and N18.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from lab import program, run, until
+from peers.tunnel import PORT, Tunnel, establish
+from peers.wire import DATA, INITIATION, RESPONSE, Datagram, Wire
+
+if TYPE_CHECKING:
+    from lab import Host, Lab
+
+    from peers.process import Process
+
+FAMILIES = pytest.mark.parametrize("outer", [4, 6])
+PEERS = pytest.mark.parametrize("peer", ["wgengine", "wireguard-go"])
+ROLES = pytest.mark.parametrize("role", ["responder", "initiator"])
+
+SECOND = {4: "192.0.2.22", 6: "2001:db8::22"}
+APART = {4: "198.51.100.1", 6: "2001:db8:ff::1"}
+BETTER = {4: "203.0.113.2", 6: "2001:db8:3::2"}
+BITS = {4: 24, 6: 64}
+
+
+def url(address: str, port: int = PORT) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def first(host: Host, outer: int) -> str:
+    return host.ipv4 if outer == 4 else host.ipv6
+
+
+def add(host: Host, address: str, bits: int, link: str) -> None:
+    host.run("ip", "address", "add", f"{address}/{bits}", "dev", link, *(["nodad"] if ":" in address else []))
+
+
+def unanswered(device_pair: Tunnel) -> Process:
+    """Echo requests from the host with several addresses, one every 50 ms."""
+    return device_pair.b.host.spawn("ping", "-n", "-i", "0.05", "-c", "80", "-W", "2", device_pair.ipv4[0])
+
+
+def answered(flow: Process) -> int:
+    found = re.search(r"(\d+) received", flow.output(30))
+    assert found
+    return int(found[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What left a host since the last look."""
+
+    datagrams: list[Datagram]
+
+    def sources(self, *kinds: int) -> set[str]:
+        return {d.source for d in self.datagrams if not kinds or d.kind in kinds}
+
+
+@contextmanager
+def leaving(host: Host, *links: str) -> Iterator[Callable[[], Seen]]:
+    """What the host's device sends on these links, in a look at a time."""
+    ours = set(re.findall(r"inet6? ([\w.:]+)/", host.run("ip", "address")))
+    wires = [Wire(host, link) for link in links or (host.link,)]
+
+    def look() -> Seen:
+        return Seen(datagrams=[d for wire in wires for d in wire.datagrams() if d.source in ours])
+
+    try:
+        yield look
+    finally:
+        for wire in wires:
+            wire.__exit__(None, None, None)
+
+
+def joined(lab: Lab, peer: str, outer: int, role: str, known: Callable[[Host], str]) -> tuple[Tunnel, str]:
+    """A tunnel whose side b, ours, is known to its peer by the address that `known` adds to b's host.
+
+    As the responder b is asked there at once. As the initiator it shakes hands from whatever address the kernel
+    chooses, and is then told by its peer's datagrams which one the peer would rather have.
+    """
+    one, many = lab.pair()
+    a = lab.wgengine(one) if peer == "wgengine" else lab.device(program(peer), one)
+    b = lab.wgengine(many)
+    address = known(many)
+    tunnel = establish(a, b, outer=outer, initiator="b" if role == "initiator" else "a")
+    if role == "initiator":
+        assert tunnel.ping("b") == 1
+    a.wg_set("peer", b.public, "endpoint", url(address))
+    assert tunnel.ping("a") == 1
+    return tunnel, address
+
+
+def on_the_link(outer: int) -> Callable[[Host], str]:
+    def known(host: Host) -> str:
+        add(host, SECOND[outer], BITS[outer], host.link)
+        return SECOND[outer]
+
+    return known
+
+
+def on_an_unused_link(outer: int) -> Callable[[Host], str]:
+    """On a veth end that leads nowhere, as on a dummy interface."""
+
+    def known(host: Host) -> str:
+        other = next(each for each in host.lab.hosts if each is not host)
+        host.run("ip", "link", "add", "spare", "type", "veth", "peer", "name", "spare-end")
+        host.run("ip", "link", "set", "spare", "addrgenmode", "none", "up")
+        add(host, APART[outer], 32 if outer == 4 else 128, "spare")
+        other.run("ip", "route", "add", APART[outer], "via", first(host, outer))
+        return APART[outer]
+
+    return known
+
+
+def assert_all_from(tunnel: Tunnel, address: str) -> None:
+    """Echoes, batches and handshakes of side b leave from one address, in both directions of the traffic."""
+    a, b = tunnel.devices
+    with leaving(b.host) as look:
+        assert tunnel.ping("a", "-i", "0.1", count=3) == 3
+        assert look().sources(DATA) == {address}
+        assert tunnel.ping("b", "-i", "0.1", count=3) == 3
+        tunnel.transfer(3_000_000, "b").assert_whole()
+        tunnel.transfer(3_000_000, "a").assert_whole()
+        assert look().sources(DATA) == {address}
+        # b has no session any more, and knows where its peer is and by which address it is known
+        b.down()
+        b.up()
+        b.address(tunnel.ipv6[1] + "/64")
+        assert tunnel.ping("b") == 1
+        assert look().sources(INITIATION) == {address}
+        a.wg_set("peer", b.public, "remove")
+        a.wg_set("peer", b.public, "allowed-ips", f"{tunnel.ipv4[1]}/32", "endpoint", url(address))
+        assert tunnel.ping("a") == 1
+        assert look().sources(RESPONSE) == {address}
+    assert a.peer(b).endpoint == url(address), "the peer does not know us by this address any more"
+
+
+@PEERS
+@ROLES
+@FAMILIES
+def test_n18_what_leaves_leaves_from_the_address_that_was_addressed(
+    lab: Lab, peer: str, role: str, outer: int
+) -> None:
+    tunnel, address = joined(lab, peer, outer, role, on_the_link(outer))
+    assert_all_from(tunnel, address)
+
+
+@PEERS
+@FAMILIES
+def test_n18_an_address_of_a_link_that_leads_nowhere(lab: Lab, peer: str, outer: int) -> None:
+    tunnel, address = joined(lab, peer, outer, "responder", on_an_unused_link(outer))
+    assert_all_from(tunnel, address)
+
+
+def test_n18_a_link_local_address_and_its_link(lab: Lab) -> None:
+    """The link has another one, which the kernel would choose."""
+    one, many = lab.pair()
+    add(one, "fe80::1", 64, one.link)
+    add(many, "fe80::2", 64, many.link)
+    add(many, "fe80::22", 64, many.link)
+    tunnel = establish(lab.wgengine(one), lab.wgengine(many), initiator="a")
+    a, b = tunnel.devices
+    a.wg_set("peer", b.public, "endpoint", f"[fe80::22%{one.link}]:{PORT}")
+    assert tunnel.ping("a") == 1
+    with leaving(many) as look:
+        assert tunnel.ping("a") == 1
+        tunnel.transfer(3_000_000, "b").assert_whole()
+        assert look().sources() == {"fe80::22"}
+    assert a.peer(b).endpoint == f"[fe80::22%{one.link}]:{PORT}"
+    assert b.peer(a).endpoint == f"[fe80::1%{many.link}]:{PORT}"
+
+
+@PEERS
+@ROLES
+@FAMILIES
+def test_n17_a_source_that_is_removed_while_in_use_is_forgotten(lab: Lab, peer: str, role: str, outer: int) -> None:
+    tunnel, address = joined(lab, peer, outer, role, on_the_link(outer))
+    a, b = tunnel.devices
+    with leaving(b.host) as look:
+        flow = unanswered(tunnel)
+        until(lambda: look().sources(DATA) == {address}, "b sends from the address that it is known by", timeout_s=5)
+        b.host.run("ip", "address", "del", f"{address}/{BITS[outer]}", "dev", b.host.link)
+        assert answered(flow) >= 79, "the flow stopped when the address went"
+        assert tunnel.ping("a") == 1
+        look()
+        assert tunnel.ping("b") == 1
+        assert look().sources() == {first(b.host, outer)}
+    assert a.peer(b).endpoint == url(first(b.host, outer))
+
+
+@FAMILIES
+def test_n17_batches_go_on_when_their_source_is_removed(lab: Lab, outer: int) -> None:
+    tunnel, address = joined(lab, "wgengine", outer, "responder", on_the_link(outer))
+    b = tunnel.b
+    with leaving(b.host) as look:
+        running = tunnel.start_transfer(200_000_000, "b")
+        until(lambda: look().sources(DATA) == {address}, "b sends from the address that it is known by", timeout_s=5)
+        assert running.sender.running
+        b.host.run("ip", "address", "del", f"{address}/{BITS[outer]}", "dev", b.host.link)
+        running.result().assert_whole()
+        assert look().sources(DATA) >= {first(b.host, outer)}
+
+
+def join_again(a: Host, b: Host) -> None:
+    """A second veth, without addresses; each end takes the other's for on the link."""
+    run(["ip", "link", "add", "u1", "netns", a.name, "type", "veth", "peer", "name", "u1", "netns", b.name])
+    for host in (a, b):
+        host.run("ip", "link", "set", "u1", "addrgenmode", "none", "up")
+        host.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.u1.rp_filter=0")
+    # unlike ARP, neighbour discovery answers only for the addresses of its own link, and asks only from them
+    for host, other, address in ((a, b, BETTER[6]), (b, a, a.ipv6)):
+        link_address = other.run("cat", "/sys/class/net/u1/address").strip()
+        host.run("ip", "neighbour", "add", address, "lladdr", link_address, "dev", "u1")
+
+
+@PEERS
+@ROLES
+@FAMILIES
+def test_n19_a_better_way_wins_and_the_peer_sees_the_new_source(lab: Lab, peer: str, role: str, outer: int) -> None:
+    """b has a second link to its peer, who has one address only. A route of a lower metric over it comes and goes."""
+    tunnel, known = joined(lab, peer, outer, role, lambda host: first(host, outer))
+    a, b = tunnel.devices
+    prefix, better = "192.0.2.0/24" if outer == 4 else "2001:db8::/64", BETTER[outer]
+    join_again(a.host, b.host)
+    add(b.host, better, BITS[outer], "u1")
+    a.host.run("ip", "route", "add", better, "dev", "u1")
+    over = ["-6"] if outer == 6 else []
+
+    def route(verb: str, link: str, metric: int, source: str) -> None:
+        b.host.run("ip", *over, "route", verb, prefix, "dev", link, "metric", str(metric), "src", source)
+
+    b.host.run("ip", *over, "route", "flush", prefix, "dev", b.host.link)
+    route("add", b.host.link, 1002, known)
+    assert tunnel.ping("a") == 1
+    with leaving(b.host, b.host.link, "u1") as look:
+        flow = unanswered(tunnel)
+        until(lambda: look().sources(DATA) == {known}, "b sends from the address that it is known by", timeout_s=5)
+        route("add", "u1", 1001, better)
+        until(lambda: a.peer(b).endpoint == url(better), "the peer sees the new source", timeout_s=2)
+        look()
+        assert tunnel.ping("a") == 1
+        assert look().sources() == {better}
+        route("del", "u1", 1001, better)
+        until(lambda: a.peer(b).endpoint == url(known), "and the old one when that way is gone", timeout_s=2)
+        assert answered(flow) >= 78, "the flow stopped when the way changed"
+        look()
+        assert tunnel.ping("a") == 1
+        assert look().sources() == {known}

@@ -1,4 +1,4 @@
-"""The address of ours that a peer knows: answers leave from it (N18), until it is gone (N17) or another way is better (N19).
+"""Answers leave from the address that the peer addressed (N18), until it is gone (N17) or another way is better (N19).
 
 One host has more than one address; its peer, ours or wireguard-go, has one. What leaves the host is seen on the wire.
 (wireguard-go itself fails N17 and N18.)
@@ -19,7 +19,6 @@ from peers.wire import DATA, INITIATION, RESPONSE, Datagram, Wire
 
 if TYPE_CHECKING:
     from lab import Host, Lab
-
     from peers.process import Process
 
 FAMILIES = pytest.mark.parametrize("outer", [4, 6])
@@ -147,9 +146,7 @@ def assert_all_from(tunnel: Tunnel, address: str) -> None:
 @PEERS
 @ROLES
 @FAMILIES
-def test_n18_what_leaves_leaves_from_the_address_that_was_addressed(
-    lab: Lab, peer: str, role: str, outer: int
-) -> None:
+def test_n18_what_leaves_leaves_from_the_address_that_was_addressed(lab: Lab, peer: str, role: str, outer: int) -> None:
     tunnel, address = joined(lab, peer, outer, role, on_the_link(outer))
     assert_all_from(tunnel, address)
 

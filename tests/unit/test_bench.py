@@ -12,15 +12,16 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from wgengine.bench import implementation, report, rows, run, testbed
+from wgengine.bench import compare, generator, host, implementation, report, rows, run, scale, testbed, traffic
+from wgengine.bench.compare import Measured
+from wgengine.bench.host import Counters, HostError
 from wgengine.bench.implementation import Implementation
-from wgengine.bench.rows import BASELINE, OURS, Measured, Step
-from wgengine.bench.testbed import Counters, HostError
+from wgengine.bench.rows import BASELINE, OURS, Step
 from wgengine.cli.bench import bench
 from wgengine.errors import PrivilegeError
 
 root = pytest.mark.skipif(
-    "CI" not in os.environ and (sys.platform != "linux" or os.geteuid() != 0 or bool(testbed.missing_programs())),
+    "CI" not in os.environ and (sys.platform != "linux" or os.geteuid() != 0 or bool(host.missing_programs())),
     reason="needs root on Linux with iproute2, ethtool, iperf3, ping and wg",
 )
 
@@ -66,7 +67,7 @@ def test_ratio_is_the_median_of_the_rounds_own_ratios():
         *(measured(n, OURS, tcp1=v) for n, v in enumerate([6.0, 3.0, 4.0])),
         *(measured(n, BASELINE, tcp1=v) for n, v in enumerate([4.0, 2.0, 2.0])),
     ]
-    (summary,) = rows.summarise(rows.select(["tcp1"]), results, [BASELINE])
+    (summary,) = compare.summarise(rows.select(["tcp1"]), results, [BASELINE])
     assert (summary.ours, summary.baseline.peer, summary.baseline.ratio) == (4.0, 2.0, 1.5)
     assert summary.met is True
 
@@ -79,7 +80,7 @@ def test_a_round_that_one_side_lost_gives_no_ratio():
         measured(1, BASELINE, tcp1=2.0),
         measured(2, OURS, tcp1=9.0),
     ]
-    (summary,) = rows.summarise(rows.select(["tcp1"]), results, [BASELINE])
+    (summary,) = compare.summarise(rows.select(["tcp1"]), results, [BASELINE])
     assert summary.baseline.ratio == 0.5
     assert summary.met is False
     assert summary.rounds == {OURS: [1.0, None, 9.0], BASELINE: [2.0, 2.0, None]}
@@ -87,7 +88,7 @@ def test_a_round_that_one_side_lost_gives_no_ratio():
 
 def test_a_peer_that_measured_zero_gives_no_ratio():
     results = [measured(0, OURS, udp_2g_tunnel_loss=3.0), measured(0, BASELINE, udp_2g_tunnel_loss=0.0)]
-    (summary,) = rows.summarise(rows.select(["udp_2g_tunnel_loss"]), results, [BASELINE])
+    (summary,) = compare.summarise(rows.select(["udp_2g_tunnel_loss"]), results, [BASELINE])
     assert (summary.baseline.peer, summary.baseline.ratio, summary.met) == (0.0, None, None)
 
 
@@ -105,7 +106,7 @@ def test_bench_json_has_one_object_per_row_with_nulls_where_there_is_no_peer():
         measured(0, BASELINE, tcp1=4.0, rss_under_load=260.0),
         measured(0, "wireguard-go", tcp1=3.0, rss_under_load=250.0),
     ]
-    tcp1, rss = json.loads(report.to_json(rows.summarise(chosen, results, [BASELINE, "wireguard-go"])))
+    tcp1, rss = json.loads(report.to_json(compare.summarise(chosen, results, [BASELINE, "wireguard-go"])))
     assert {key: tcp1[key] for key in ("name", "unit", "ours", "peer", "against", "ratio", "target")} == {
         "name": "tcp1",
         "unit": "Gbit/s",
@@ -122,10 +123,51 @@ def test_bench_json_has_one_object_per_row_with_nulls_where_there_is_no_peer():
 
 
 def test_without_the_baseline_peer_and_ratio_are_null():
-    (summary,) = rows.summarise(rows.select(["tcp1"]), [measured(0, OURS, tcp1=6.0)], [])
+    (summary,) = compare.summarise(rows.select(["tcp1"]), [measured(0, OURS, tcp1=6.0)], [])
     assert summary.to_json()["peer"] is None
     assert summary.to_json()["ratio"] is None
     assert summary.met is None
+
+
+def test_the_interval_of_a_median_is_that_of_order_statistics():
+    assert compare.interval_of_median([3.0, 1.0, 2.0, 5.0, 4.0]) is None, "five values say nothing at 95 %"
+    assert compare.interval_of_median([6.0, 1.0, 2.0, 5.0, 4.0, 3.0]) == (1.0, 6.0)
+    # Of eleven, the second lowest and highest: 97.9 % (the third ones: 93.5 %).
+    assert compare.interval_of_median([float(n) for n in range(11)]) == (1.0, 9.0)
+
+
+def test_the_interval_is_of_the_figure_that_the_target_is_for():
+    results = [
+        *(measured(n, OURS, tcp1=2.0 + n, reconfig_tcp_ratio=0.9 + n / 100) for n in range(6)),
+        *(measured(n, BASELINE, tcp1=2.0) for n in range(6)),
+    ]
+    tcp1, alone = compare.summarise(rows.select(["tcp1", "reconfig_tcp_ratio"]), results, [BASELINE])
+    assert tcp1.interval == (1.0, 3.5)
+    assert alone.interval == pytest.approx((0.9, 0.95))
+    assert tcp1.to_json()["interval"] == (1.0, 3.5)
+
+
+def test_peers_are_spared_what_is_measured_of_ours_only():
+    chosen = rows.select(["flood_legit_share", "peers_10k_load_s"])
+    assert rows.steps_of(chosen, segmentation=True) == (Step.PEERS, Step.FLOODS)
+    assert rows.steps_of(chosen, segmentation=True, ours=False) == (Step.PEERS,)
+
+
+def test_ten_thousand_peers_have_keys_and_addresses_of_their_own():
+    lines = [scale.peer_lines(number) for number in range(scale.PEERS)]
+    for part in (0, 2):
+        assert len({line[part] for line in lines}) == scale.PEERS
+    _, _, allowed = lines[9_999]
+    assert allowed == "allowed_ip=10.0.39.15/32"
+
+
+def test_a_peer_that_cannot_be_changed_is_removed_and_added_again():
+    able = Implementation(name="a", command=(), version="")
+    unable = Implementation(name="b", command=(), version="", changes_peers=False)
+    mine, theirs = next(scale.changes(able)), next(scale.changes(unable))
+    assert "remove=true" not in mine
+    name = mine.splitlines()[1]
+    assert theirs == mine.replace("set=1\n", f"set=1\n{name}\nremove=true\n")
 
 
 # --- run
@@ -136,14 +178,14 @@ PING = "64 bytes from 10.9.0.2: icmp_seq={n} ttl=64 time={time} ms\n"
 
 def test_ping_percentiles_are_those_of_the_answered_pings():
     lines = "".join(PING.format(n=n, time=f"{n / 1000:.3f}") for n in range(1, 1001))
-    found = run.ping_rows(lines)
+    found = traffic.ping_rows(lines)
     assert found["ping_idle_p50"] == pytest.approx(0.5005)
     assert found["ping_idle_p99"] == pytest.approx(0.99001)
 
 
 def test_too_few_answered_pings_are_no_figure():
     with pytest.raises(HostError, match="900 of 1000 pings were answered"):
-        run.ping_rows("".join(PING.format(n=n, time="0.1") for n in range(900)))
+        traffic.ping_rows("".join(PING.format(n=n, time="0.1") for n in range(900)))
 
 
 def iperf(received: int, **sent: int) -> str:
@@ -152,7 +194,7 @@ def iperf(received: int, **sent: int) -> str:
 
 
 def test_throughput_is_what_the_receiver_counted():
-    assert run.received(iperf(3_000_000_000, retransmits=6)) == {
+    assert traffic.received(iperf(3_000_000_000, retransmits=6)) == {
         "bytes": 3e9,
         "gbit_s": 8.0,
         "retransmits": 6.0,
@@ -165,7 +207,7 @@ def test_throughput_is_what_the_receiver_counted():
 )
 def test_an_iperf_that_failed_is_no_figure(said, complaint):
     with pytest.raises(HostError, match=complaint):
-        run.received(said)
+        traffic.received(said)
 
 
 def counters(**values: int) -> Counters:
@@ -179,18 +221,18 @@ def test_tunnel_loss_does_not_depend_on_coalescing(run_length):
     sent = counters(tx_packets=940, tx_bytes=940 * 1328, tx_dropped=60)
     supers = 900 // run_length
     written = counters(rx_packets=supers, rx_bytes=supers * (28 + run_length * 1300))
-    assert run.tunnel_loss(sent, written) == pytest.approx(10.0)
+    assert traffic.tunnel_loss(sent, written) == pytest.approx(10.0)
 
 
 def test_tunnel_loss_is_zero_when_nothing_is_lost_or_sent():
     whole = counters(tx_packets=10, tx_bytes=10 * 1328)
-    assert run.tunnel_loss(whole, counters(rx_packets=1, rx_bytes=28 + 13000)) == 0.0
-    assert run.tunnel_loss(counters(), counters()) == 0.0
+    assert traffic.tunnel_loss(whole, counters(rx_packets=1, rx_bytes=28 + 13000)) == 0.0
+    assert traffic.tunnel_loss(counters(), counters()) == 0.0
 
 
 def test_rounds_are_interleaved_and_every_second_one_goes_backwards(monkeypatch):
     seen = []
-    monkeypatch.setattr(run, "measure", lambda rows, i, *, number, seconds, tell: seen.append((number, i.name)))
+    monkeypatch.setattr(run, "measure", lambda rows, i, *, number, **_: seen.append((number, i.name)))
     three = [Implementation(name=name, command=(), version="") for name in "abc"]
     list(run.rounds(rows.ROWS, three, count=3, seconds=1, tell=print))
     assert ["".join(name for n, name in seen if n == number) for number in range(3)] == ["abc", "cba", "abc"]
@@ -207,11 +249,11 @@ Inter-|   Receive                                                |  Transmit
 
 
 def test_counters_are_read_by_the_interfaces_name():
-    found = testbed.parse_counters(PROC_NET_DEV, "wg0")
+    found = host.parse_counters(PROC_NET_DEV, "wg0")
     assert found == Counters(rx_bytes=1000, rx_packets=10, tx_bytes=2000, tx_packets=20, tx_dropped=4)
     assert (found - found) == counters()
     with pytest.raises(HostError, match="wg1 is gone"):
-        testbed.parse_counters(PROC_NET_DEV, "wg1")
+        host.parse_counters(PROC_NET_DEV, "wg1")
 
 
 @root
@@ -324,11 +366,11 @@ def test_the_markdown_table_is_dated_and_names_machine_kernel_and_versions():
         versions=((OURS, "1.0"), (BASELINE, "v0.0.0-2026")),
     )  # fmt: skip
     results = [measured(0, OURS, tcp1=6.0), measured(0, BASELINE, tcp1=4.0), measured(0, "wireguard-go", tcp1=3.0)]
-    text = report.markdown(rows.summarise(rows.select(["tcp1"]), results, [BASELINE, "wireguard-go"]), setting)
+    text = report.markdown(compare.summarise(rows.select(["tcp1"]), results, [BASELINE, "wireguard-go"]), setting)
     assert text.startswith("### 2026-01-02, Abacus (2 cores, x86_64), Linux 6.1\n")
     assert f"{BASELINE} v0.0.0-2026" in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert lines[-1] == "| tcp1 | Gbit/s | 6.00 | 4.00 | 1.50 | ≥ 1.5 | yes | 3.00 (2.00) |"
+    assert lines[-1] == "| tcp1 | Gbit/s | 6.00 | 4.00 | 1.50 |  | ≥ 1.5 | yes | 3.00 (2.00) |"
     assert len({line.count("|") for line in lines}) == 1
 
 
@@ -382,6 +424,36 @@ def test_a_missing_peer_is_left_out_and_a_failing_device_is_exit_1(tmp_path, mon
     said = capsys.readouterr().err
     assert f"without {BASELINE}: no executable file {tmp_path}/{BASELINE} (" in said
     assert "ended with 1: it wrote nothing" in said
+
+
+@root
+def test_peers_and_silence_of_our_own_device_are_measured(monkeypatch, capsys):
+    monkeypatch.setattr(scale, "PEERS", 500)
+    monkeypatch.setattr(scale, "_IDLE_S", 1.0)
+    names = ("peers_10k_load_s", "peers_10k_bytes_each", "peers_10k_one_change_ms", "idle_wakeups_per_s")
+    invoke("--peers", "", "--rounds", "1", "--rows", ",".join(names), "--json")
+    found = {row["name"]: row["ours"] for row in json.loads(capsys.readouterr().out)}
+    assert 0 < found["peers_10k_load_s"] < 10
+    assert 0 < found["peers_10k_one_change_ms"] < 100
+    assert found["idle_wakeups_per_s"] >= 0
+
+
+@root
+@pytest.mark.skipif("CI" not in os.environ and not generator.BUILT.exists(), reason="needs wgengine-load: make load")
+def test_handshakes_and_a_flood_are_measured(capsys):
+    names = "handshakes_per_s,handshake_cpu_us,flood_legit_share_bad_length,reconfig_tcp_ratio"
+    invoke("--peers", "", "--rounds", "1", "--seconds", "1", "--rows", names, "--json")
+    found = {row["name"]: row["ours"] for row in json.loads(capsys.readouterr().out)}
+    assert 10 < found["handshakes_per_s"] < 1e6
+    assert 1 < found["handshake_cpu_us"] < 1e5
+    assert 0 < found["flood_legit_share_bad_length"] < 10
+    assert 0 < found["reconfig_tcp_ratio"] < 10
+
+
+def test_without_a_load_generator_rows_that_were_asked_for_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("wgengine.cli.bench._check_host", lambda: None)
+    with pytest.raises(click.UsageError, match=rf"wgengine-load: no executable file {tmp_path}/none"):
+        invoke("--peers", "", "--rows", "handshakes_per_s", "--load", str(tmp_path / "none"))
 
 
 @root

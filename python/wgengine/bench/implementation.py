@@ -22,6 +22,8 @@ class Implementation:
     command: tuple[str, ...]
     version: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    changes_peers: bool = True
+    """Whether a peer that is known can be changed; else it has to be removed and added again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +32,16 @@ class _Peer:
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    changes_peers: bool = True
 
 
 PEERS: Mapping[str, _Peer] = {
     BASELINE: _Peer(arguments=("-f",)),
     "wireguard-go": _Peer(arguments=("-f",)),
     # Without these two it wants a login name to drop its privileges to, and ends at once where there is none.
-    "boringtun-cli": _Peer(arguments=("-f", "--disable-drop-privileges"), environment={"WG_SUDO": "1"}),
+    "boringtun-cli": _Peer(
+        arguments=("-f", "--disable-drop-privileges"), environment={"WG_SUDO": "1"}, changes_peers=False
+    ),
 }
 
 
@@ -87,6 +92,7 @@ def peer(name: str, *, path: str | None = None, directory: Path | None = None) -
         command=(str(binary), *known.arguments),
         version=_version_in(str(binary)),
         environment=known.environment,
+        changes_peers=known.changes_peers,
     )
 
 

@@ -9,8 +9,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from wgengine.bench.compare import Comparison, Summary
 from wgengine.bench.implementation import Implementation
-from wgengine.bench.rows import BASELINE, Comparison, Summary
+from wgengine.bench.rows import BASELINE
 from wgengine.bench.testbed import OUTER_MTU, TUNNEL_MTU
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Setting:
         return [
             f"{self.day.isoformat()}; {self.machine}; {self.kernel}",
             f"two network namespaces joined by veth, MTU {OUTER_MTU} outside and {TUNNEL_MTU} inside; "
-            "both tunnel ends, iperf3 and ping share the cores",
+            "both tunnel ends, iperf3, ping and what floods share the cores",
             f"interleaved rounds: {self.rounds}, {self.seconds:g} s per load; medians, and of ratios the median of the "
             "rounds' own",
             "; ".join(f"{name} {version}" for name, version in self.versions),
@@ -73,6 +74,14 @@ def _ratio(comparison: Comparison) -> str:
     return "–" if comparison.ratio is None else f"{comparison.ratio:.2f}"
 
 
+def _interval(summary: Summary) -> str:
+    """Of the figure that the target is for; six rounds or more are needed."""
+    if summary.interval is None:
+        return ""
+    low, high = (figure(end) if summary.row.alone else f"{end:.2f}" for end in summary.interval)
+    return f"{low} to {high}"
+
+
 def _beside(comparison: Comparison) -> str:
     value = figure(comparison.peer)
     return value if comparison.ratio is None else f"{value} ({_ratio(comparison)})"
@@ -88,6 +97,7 @@ def _cells(summary: Summary, others: Sequence[str]) -> list[str]:
         figure(summary.ours),
         figure(beside.peer if beside else None),
         _ratio(summary.baseline),
+        _interval(summary),
         row.wanted,
         {True: "yes", False: "no", None: ""}[summary.met],
         *(_beside(summary.peers[other]) for other in others),
@@ -95,7 +105,8 @@ def _cells(summary: Summary, others: Sequence[str]) -> list[str]:
 
 
 def _heads(others: Sequence[str]) -> list[str]:
-    return ["row", "unit", "wgengine", BASELINE, "ratio", "wanted", "met", *(f"{other} (ratio)" for other in others)]
+    beside = [f"{other} (ratio)" for other in others]
+    return ["row", "unit", "wgengine", BASELINE, "ratio", "95 %", "wanted", "met", *beside]
 
 
 def _others(summaries: Sequence[Summary]) -> list[str]:
@@ -114,8 +125,8 @@ def table(summaries: Sequence[Summary]) -> "Table":
     style = {"yes": "green", "no": "bold red"}
     for summary in summaries:
         cells = _cells(summary, others)
-        met = cells[6]
-        shown.add_row(*(Text(c, style=style.get(met, "") if n in (4, 6) else "") for n, c in enumerate(cells)))
+        met = cells[7]
+        shown.add_row(*(Text(c, style=style.get(met, "") if n in (4, 7) else "") for n, c in enumerate(cells)))
     return shown
 
 

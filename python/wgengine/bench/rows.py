@@ -1,13 +1,8 @@
-"""The rows of the benchmark: what each one measures, and how rounds become medians and ratios.
+"""The rows of the benchmark: what each one measures, and what is wanted of it. Pure."""
 
-Pure. A machine's speed drifts by a fifth within an hour, so a median of one implementation says little beside the
-median of another. Each round therefore gives a ratio of its own, and the median of those ratios is what counts.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
-from statistics import median
 
 BASELINE = "tailscale-wireguard-go"
 """The implementation that ratios are made against: what tailscaled uses."""
@@ -20,15 +15,42 @@ NOSEG = "_noseg"
 Over veth a UDP GSO block is never cut into datagrams, which flatters everyone who sends them; a real NIC cuts them.
 """
 
+FLOODS = (
+    "bad-length",
+    "bad-mac1",
+    "good-mac1",
+    "unknown-index",
+    "cookie-replies",
+    "replayed-data",
+    "forged-data",
+    "replayed-initiations",
+)
+"""Kinds of hostile datagrams, as the load generator names them."""
+
+LEGIT_SHARE = "flood_legit_share"
+
 
 class Step(StrEnum):
-    """One load, put on a fresh tunnel; a step may fill several rows."""
+    """One load, put on a fresh tunnel or a fresh device; a step may fill several rows."""
 
     PING = "1,000 pings"
     TCP1 = "1 TCP stream"
     TCP1_REVERSE = "1 TCP stream, reverse"
     TCP4 = "4 TCP streams"
     UDP_2G = "UDP, 2 Gbit/s offered"
+    PEERS = "10,000 peers"
+    ALLOWED = "130,560 allowed IPs"
+    IDLE = "1,000 idle peers"
+    HANDSHAKES = "handshakes"
+    FLOODS = "floods"
+    RECONFIG = "reconfigurations under load"
+
+
+TUNNEL_STEPS = (Step.PING, Step.TCP1, Step.TCP1_REVERSE, Step.TCP4, Step.UDP_2G)
+"""Loads that follow each other on one tunnel, twice: with segmentation and without."""
+
+GENERATED = (Step.HANDSHAKES, Step.FLOODS)
+"""Steps that need the native load generator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +67,8 @@ class Row:
     """Bound of the ratio; of our own value when the row stands alone."""
     alone: bool = False
     """An absolute bound: there is no peer to compare with."""
+    ours_only: bool = False
+    """Not measured for peers: it would take too long, or says nothing about them."""
 
     def meets(self, value: float) -> bool | None:
         """Whether a ratio (own value, when alone) keeps the target; None without a target."""
@@ -58,7 +82,7 @@ class Row:
         if self.target is None:
             return ""
         sign = "≥" if self.higher_is_better else "≤"
-        return f"{sign} {self.target:g}{' ' + self.unit if self.alone else ''}"
+        return f"{sign} {self.target:,g}{' ' + self.unit if self.alone and self.unit else ''}"
 
 
 def _throughput(segmentation: bool) -> tuple[Row, ...]:
@@ -97,6 +121,68 @@ def _throughput(segmentation: bool) -> tuple[Row, ...]:
     )
 
 
+def _scale() -> tuple[Row, ...]:
+    def peers(name: str, unit: str, about: str, target: float, *, alone: bool = False) -> Row:
+        return Row(name=f"peers_10k_{name}", unit=unit, about=about, step=Step.PEERS, target=target, alone=alone)
+
+    return (
+        peers("load_s", "s", "10,000 peers set in one request at the control socket", 0.5),
+        peers("bytes_each", "B", "what each of them adds to the resident memory", 3072.0, alone=True),
+        peers("one_change_ms", "ms", "one of them changed: median of 500 requests", 1.0),
+        Row(
+            name="allowed_130k_set_s",
+            unit="s",
+            about="130,560 allowed IPs of one peer set in one request",
+            step=Step.ALLOWED,
+            target=1.0,
+            alone=True,
+        ),
+        Row(
+            name="idle_wakeups_per_s",
+            unit="/s",
+            about="how often any thread wakes while 1,000 peers are silent",
+            step=Step.IDLE,
+            target=2.0,
+            alone=True,
+        ),
+    )
+
+
+def _hostile() -> tuple[Row, ...]:
+    def share(kind: str, about: str) -> Row:
+        name = LEGIT_SHARE + (f"_{kind.replace('-', '_')}" if kind else "")
+        return Row(
+            name=name,
+            unit="",
+            about=about,
+            step=Step.FLOODS,
+            higher_is_better=True,
+            target=0.9,
+            alone=True,
+            ours_only=True,
+        )
+
+    return (
+        Row(
+            name="handshakes_per_s",
+            unit="/s",
+            about="handshakes that 1,000 initiators were answered",
+            step=Step.HANDSHAKES,
+            higher_is_better=True,
+            target=3000.0,
+            alone=True,
+        ),
+        Row(
+            name="handshake_cpu_us",
+            unit="µs",
+            about="processor time of the responder for each of them",
+            step=Step.HANDSHAKES,
+        ),
+        share("", "share of a TCP stream that is kept under the worst of these floods, 100,000 datagrams a second"),
+        *(share(kind, f"the same under {kind.replace('-', ' ')}") for kind in FLOODS),
+    )
+
+
 # The worse-looking half, without segmentation, is quoted first.
 ROWS: tuple[Row, ...] = (
     *_throughput(segmentation=False),
@@ -118,6 +204,18 @@ ROWS: tuple[Row, ...] = (
         target=64.0,
         alone=True,
     ),
+    *_scale(),
+    *_hostile(),
+    Row(
+        name="reconfig_tcp_ratio",
+        unit="",
+        about="a TCP stream while other peers are reconfigured 100 times a second, divided by one while none is",
+        step=Step.RECONFIG,
+        higher_is_better=True,
+        target=0.98,
+        alone=True,
+        ours_only=True,
+    ),
 )
 
 
@@ -135,97 +233,7 @@ def select(names: Iterable[str]) -> tuple[Row, ...]:
     return tuple(row for row in ROWS if row.name in wanted)
 
 
-def steps_of(rows: Iterable[Row], *, segmentation: bool) -> tuple[Step, ...]:
+def steps_of(rows: Iterable[Row], *, segmentation: bool, ours: bool = True) -> tuple[Step, ...]:
     """Returns the loads that these rows need, idle ones first, as no load may stand before a ping."""
-    needed = {row.step for row in rows if row.segmentation == segmentation}
+    needed = {row.step for row in rows if row.segmentation == segmentation and (ours or not row.ours_only)}
     return tuple(step for step in Step if step in needed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What one implementation did in one round."""
-
-    round: int
-    implementation: str
-    values: Mapping[str, float]
-    failures: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """A peer's median, and the median of the rounds' own ratios (ours divided by the peer's)."""
-
-    peer: float | None
-    ratio: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """One row over all rounds."""
-
-    row: Row
-    ours: float | None
-    peers: Mapping[str, Comparison] = field(default_factory=dict)
-    rounds: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
-    """Raw values by implementation, one per round; None where the round gave none."""
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the target is kept; None without a target or without a figure to hold against it."""
-        figure = self.ours if self.row.alone else self.baseline.ratio
-        return None if figure is None else self.row.meets(figure)
-
-    @property
-    def baseline(self) -> Comparison:
-        """The comparison that counts; empty when that peer was not here or the row stands alone."""
-        none = Comparison(peer=None, ratio=None)
-        return none if self.row.alone else self.peers.get(BASELINE, none)
-
-    def to_json(self) -> dict[str, object]:
-        """One object of bench.json."""
-        others = {name: {"peer": c.peer, "ratio": c.ratio} for name, c in self.peers.items() if name != BASELINE}
-        return {
-            "name": self.row.name,
-            "unit": self.row.unit,
-            "ours": self.ours,
-            "peer": self.baseline.peer,
-            "against": None if self.row.alone else BASELINE,
-            "ratio": self.baseline.ratio,
-            "target": self.row.target,
-            "better": "higher" if self.row.higher_is_better else "lower",
-            "others": {} if self.row.alone else others,
-            "rounds": {name: list(values) for name, values in self.rounds.items()},
-        }
-
-
-def summarise(rows: Iterable[Row], measured: Sequence[Measured], peers: Sequence[str]) -> list[Summary]:
-    """Returns one summary per row."""
-    count = 1 + max((m.round for m in measured), default=-1)
-    by_place = {(m.implementation, m.round): m.values for m in measured}
-
-    def values(implementation: str, row: Row) -> list[float | None]:
-        return [by_place.get((implementation, r), {}).get(row.name) for r in range(count)]
-
-    summaries = []
-    for row in rows:
-        ours = values(OURS, row)
-        theirs = {peer: values(peer, row) for peer in peers}
-        summaries.append(
-            Summary(
-                row=row,
-                ours=_median(ours),
-                peers={peer: _compare(row, ours, series) for peer, series in theirs.items()},
-                rounds={OURS: ours, **theirs},
-            )
-        )
-    return summaries
-
-
-def _compare(row: Row, ours: Sequence[float | None], theirs: Sequence[float | None]) -> Comparison:
-    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True) if mine is not None and other]
-    return Comparison(peer=_median(theirs), ratio=None if row.alone else _median(ratios))
-
-
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None

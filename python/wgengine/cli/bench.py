@@ -12,11 +12,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from wgengine.bench import report
+from wgengine.bench import generator, report
+from wgengine.bench.compare import Measured, summarise
+from wgengine.bench.host import missing_programs
 from wgengine.bench.implementation import PEERS, Implementation, NotFound, ours, peer
-from wgengine.bench.rows import OURS, ROWS, Measured, Row, select, summarise
+from wgengine.bench.rows import GENERATED, OURS, ROWS, Row, select
 from wgengine.bench.run import rounds, steps_per_round
-from wgengine.bench.testbed import missing_programs
 from wgengine.errors import PrivilegeError
 
 
@@ -26,6 +27,7 @@ from wgengine.errors import PrivilegeError
 @click.option("--rows", "row_names", metavar="LIST", help="Only these rows, by name and with commas between.")
 @click.option("--peers", "peer_names", metavar="LIST", help=f"Only these peers, of {', '.join(PEERS)}; '' for none.")
 @click.option("--peer", "paths", metavar="NAME=PATH", multiple=True, help="Where a peer's binary is (repeatable).")
+@click.option("--load", "generator_path", metavar="PATH", help="Where wgengine-load is, for handshakes and floods.")
 @click.option("--ours", "command", metavar="CMD", help="Measure CMD in place of this engine's `wgengine device -f`.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write bench.json here.")
 @click.option("--json", "as_json", is_flag=True, help="Print bench.json in place of the table.")
@@ -36,6 +38,7 @@ def bench(
     row_names: str | None,
     peer_names: str | None,
     paths: tuple[str, ...],
+    generator_path: str | None,
     command: str | None,
     output: Path | None,
     as_json: bool,
@@ -44,7 +47,7 @@ def bench(
     """Measure tunnels of this engine and of its peers, interleaved, in private network namespaces.
 
     Peers are looked for in $WGENGINE_PEERS, else in the user's cache, where tests/peers/build.py puts them.
-    One that is missing is left out. Needs root. With all rows and peers a round takes about two minutes.
+    One that is missing is left out. Needs root. With all rows and peers a round takes about six minutes.
     """
     rows = _rows(row_names)
     names, places = _peer_names(peer_names), _peer_paths(paths)
@@ -55,13 +58,14 @@ def bench(
     _check_host()
     screen = Console(stderr=True, highlight=False)
     implementations = _implementations(command, names, places, screen)
+    program, rows = _generator(generator_path, rows, chosen=row_names is not None, screen=screen)
     setting = report.Setting.here(implementations, rounds=count, seconds=seconds)
     for line in setting.lines():
         screen.print(line, style="dim", soft_wrap=True)
     if (load := os.getloadavg()[0]) > 0.5:
         screen.print(f"this machine is busy (load {load:.1f}): figures will be low, and ratios uneven", style="yellow")
 
-    measured = _measure(rows, implementations, count=count, seconds=seconds, screen=screen)
+    measured = _measure(rows, implementations, program, count=count, seconds=seconds, screen=screen)
     summaries = summarise(rows, measured, [i.name for i in implementations[1:]])
     if output is not None:
         _write(output, report.to_json(summaries))
@@ -134,8 +138,29 @@ def _implementations(
     return found
 
 
+def _generator(
+    path: str | None, rows: tuple[Row, ...], *, chosen: bool, screen: Console
+) -> tuple[Path | None, tuple[Row, ...]]:
+    """The load generator, and the rows that can be measured with or without it."""
+    if not any(row.step in GENERATED for row in rows):
+        return None, rows
+    try:
+        return generator.find(path), rows
+    except NotFound as error:
+        if chosen or path:
+            raise click.UsageError(str(error)) from None
+        screen.print(f"without handshakes and floods: {error}", style="yellow", markup=False, soft_wrap=True)
+        return None, tuple(row for row in rows if row.step not in GENERATED)
+
+
 def _measure(
-    rows: Sequence[Row], implementations: Sequence[Implementation], *, count: int, seconds: float, screen: Console
+    rows: Sequence[Row],
+    implementations: Sequence[Implementation],
+    program: Path | None,
+    *,
+    count: int,
+    seconds: float,
+    screen: Console,
 ) -> list[Measured]:
     """Measures with a progress bar; where no terminal is, with a line for each implementation and round."""
     # By default SIGTERM and SIGHUP would end Python without leaving its `with` blocks.
@@ -145,13 +170,14 @@ def _measure(
     try:
         # Drawn seldom: the drawing shares the cores with what is measured.
         with Progress(*columns, console=screen, transient=True, refresh_per_second=2) as progress:
-            total = count * steps_per_round(rows, len(implementations))
+            total = count * steps_per_round(rows, implementations)
             task = progress.add_task("starting", total=total, completed=-1)
 
             def tell(what: str) -> None:
                 progress.update(task, description=what, advance=1)
 
-            for result in rounds(rows, implementations, count=count, seconds=seconds, tell=tell):
+            measuring = rounds(rows, implementations, count=count, seconds=seconds, tell=tell, generator=program)
+            for result in measuring:
                 measured.append(result)
                 if not screen.is_terminal:
                     screen.print(f"round {result.round + 1} of {count}: {result.implementation}")

@@ -63,8 +63,10 @@ pub fn run(mut arguments: Arguments) -> Result<String, String> {
     let most = arguments.number("outstanding", 32)?.max(1) as usize;
     let lasts = arguments.seconds("seconds", 3.0)?;
     let sources: Option<Range> = arguments.range("sources")?;
+    let port = arguments.number("port", 0)? as u16;
     arguments.end()?;
-    let socket = Socket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)).map_err(|why| format!("socket: {why}"))?;
+    let socket =
+        Socket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)).map_err(|why| format!("socket: {why}"))?;
     socket.large_buffer().map_err(|why| format!("receive buffer: {why}"))?;
     if sources.is_some() {
         socket.any_source().map_err(|why| format!("--sources: {why}"))?;

@@ -35,6 +35,8 @@ CHECKS: dict[str, list[str]] = {
     "generated": [PYTHON, "tools/gen_sync.py", "--check"],
     "rustfmt": ["cargo", "fmt", "--all", "--check"],
     "clippy": ["cargo", "clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"],
+    "apple": [PYTHON, "tools/cross.py", "apple"],
+    "word32": [PYTHON, "tools/cross.py", "word32"],
     "deny": [tool("cargo-deny"), "--all-features", "check", "bans", "licenses", "sources"],
 }
 
@@ -50,6 +52,8 @@ def passes(name: str) -> bool:
     print(f"{mark} {name} ({time.monotonic() - started:.0f} s)", flush=True)
     if done.returncode != 0:
         print(done.stdout, flush=True)
+    for remark in (line for line in done.stdout.splitlines() if done.returncode == 0 and line.startswith("! ")):
+        print(f"  {remark}", flush=True)
     return done.returncode == 0
 
 

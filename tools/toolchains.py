@@ -1,4 +1,4 @@
-"""Says whether Rust and Go are here and new enough, and what to type when they are not.
+"""Says whether Rust and Go are here and new enough, and what to type when they are not; fetches what builds for others.
 
 python tools/toolchains.py rust [rustfmt] [clippy] [go]
 A missing Go stops nothing but the interop tests, so it is an error in CI only.
@@ -6,6 +6,7 @@ A missing Go stops nothing but the interop tests, so it is an error in CI only.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -66,6 +67,45 @@ def go() -> str | None:
     if os.environ.get("CI"):
         return wrong
     print(f"! {wrong}")
+    return None
+
+
+def installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def group(name: str, *distributions: str) -> str | None:
+    """A group of pyproject.toml, in the environment that runs this; fetched where one of its packages is missing."""
+    if all(map(installed, distributions)):
+        return None
+    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar=off"]
+    try:
+        progress.run(f"Installing the tools of group {name}", [*pip, "--group", name])
+    except progress.StepError:
+        return f"the tools of group {name} could not be had. Type: {sys.executable} -m pip install --group {name}"
+    return None
+
+
+def zig() -> str | None:
+    """A C compiler and linker for every system, so that a module for macOS can be linked on Linux."""
+    return group("cross", "ziglang", "cargo-zigbuild")
+
+
+def target(triple: str) -> str | None:
+    """The standard library for another system."""
+    if shutil.which("rustup") is None:
+        return f"there is no rustup to fetch the standard library of {triple}"
+    have = subprocess.run(["rustup", "target", "list", "--installed"], capture_output=True, text=True, check=False)
+    if triple in have.stdout.split():
+        return None
+    try:
+        progress.run(f"Fetching Rust's standard library for {triple}", ["rustup", "target", "add", triple])
+    except progress.StepError:
+        return f"the standard library of {triple} could not be fetched. Type: rustup target add {triple}"
     return None
 
 

@@ -8,11 +8,12 @@
 //! | [`shared`] | what all threads of a device share |
 //! | [`control`], [`inbox`] | the thread for handshakes and timers, and where work for it is left |
 //! | [`tun`], [`udp`] | the two ends, with their offloads |
-//! | [`link`], [`netlink`] | watches our interface: up, down, MTU, gone; how the kernel tells of changes |
+//! | [`link`], [`changes`] | watches our interface: up, down, MTU, gone; how the kernel tells of changes |
 //! | [`uapi`] | serves the configuration socket |
 //! | [`fd`], [`poller`] | what differs between Linux and macOS: making descriptors, waiting for them |
 //! | [`ring`], [`counters`], [`clock`], [`random`], [`wake`] | events upwards, counts, time, chance, waking a thread |
 
+pub mod changes;
 pub mod clock;
 pub mod control;
 pub mod counters;
@@ -20,6 +21,7 @@ pub mod device;
 pub mod fd;
 pub mod inbox;
 pub mod link;
+#[cfg(target_os = "linux")]
 pub mod netlink;
 pub mod offloads;
 pub mod poller;

@@ -1,6 +1,6 @@
-//! Watches our interface: up or down, its MTU, and whether it is still there (rtnetlink's link group).
+//! Watches our interface: up or down, its MTU, and whether it is still there.
 
-use crate::netlink;
+use crate::changes;
 use crate::shared::Shared;
 use crate::tun::{self, Tun};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -10,7 +10,7 @@ use wgengine_core::observe::event::Event;
 /// Told of link changes by the kernel; what changed is then read afresh.
 #[derive(Debug)]
 pub struct Watch {
-    netlink: OwnedFd,
+    changes: OwnedFd,
 }
 
 impl Watch {
@@ -19,12 +19,12 @@ impl Watch {
         if tun.ifindex == 0 {
             return None;
         }
-        Some(Watch { netlink: netlink::open(libc::RTMGRP_LINK as u32).ok()? })
+        Some(Watch { changes: changes::of_links().ok()? })
     }
 
     /// Take in what the kernel told, if anything.
     pub fn look(&self, shared: &Shared) {
-        if netlink::drain(&self.netlink) {
+        if changes::drain(&self.changes) {
             self.read(shared);
         }
     }
@@ -52,6 +52,6 @@ impl Watch {
 
 impl AsRawFd for Watch {
     fn as_raw_fd(&self) -> RawFd {
-        self.netlink.as_raw_fd()
+        self.changes.as_raw_fd()
     }
 }

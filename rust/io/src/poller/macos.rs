@@ -2,8 +2,8 @@ use crate::fd::{check, not_inherited, owned};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-/// A data thread waits for this many descriptors: its TUN, a socket a family, its wake.
-const ROOM: usize = 4;
+/// A data thread waits for this many descriptors: its TUN, a socket a family, its wake, changes of routes.
+const ROOM: usize = 5;
 
 const NOTHING: libc::kevent =
     libc::kevent { ident: 0, filter: 0, flags: 0, fflags: 0, data: 0, udata: core::ptr::null_mut() };

@@ -2,7 +2,7 @@
 
 use super::system::{SIOCGIFFLAGS, SIOCGIFMTU, SIOCSIFMTU};
 use crate::fd;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
@@ -16,11 +16,6 @@ pub(super) fn request(name: &str) -> io::Result<libc::ifreq> {
         *to = from as libc::c_char;
     }
     Ok(request)
-}
-
-pub(super) fn name_of(request: &libc::ifreq) -> String {
-    // SAFETY: the kernel ends the name with a zero byte within the array, which was zero before.
-    unsafe { CStr::from_ptr(request.ifr_name.as_ptr()) }.to_string_lossy().into_owned()
 }
 
 pub(super) fn ioctl<T>(fd: RawFd, what: libc::c_ulong, argument: *mut T) -> io::Result<()> {

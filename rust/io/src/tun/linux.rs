@@ -1,9 +1,10 @@
 //! Linux: /dev/net/tun with a virtio header, so that one read or write carries up to 64 KiB.
 
-use super::interface::{index_of, ioctl, link_flags_and_mtu, name_of, request, set_mtu};
+use super::interface::{index_of, ioctl, link_flags_and_mtu, request, set_mtu};
 use super::{Tun, DEFAULT_MTU};
 use crate::fd::{nonblocking, owned};
 use crate::offloads::Offloads;
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,6 +25,11 @@ const F_USO4: libc::c_uint = 0x20;
 const F_USO6: libc::c_uint = 0x40;
 
 const VNET_HEADER_LEN: libc::c_int = 10;
+
+fn name_of(request: &libc::ifreq) -> String {
+    // SAFETY: the kernel ends the name with a zero byte within the array, which was zero before.
+    unsafe { CStr::from_ptr(request.ifr_name.as_ptr()) }.to_string_lossy().into_owned()
+}
 
 fn open() -> io::Result<OwnedFd> {
     // SAFETY: a constant path; the result is a fresh descriptor.

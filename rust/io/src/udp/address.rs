@@ -32,22 +32,17 @@ impl Raw {
         let mut raw = Raw::default();
         match address {
             SocketAddr::V4(a) => {
-                raw.v4 = libc::sockaddr_in {
-                    sin_family: libc::AF_INET as libc::sa_family_t,
-                    sin_port: a.port().to_be(),
-                    sin_addr: libc::in_addr { s_addr: u32::from(*a.ip()).to_be() },
-                    sin_zero: [0; 8],
-                };
+                raw.v4.sin_family = libc::AF_INET as libc::sa_family_t;
+                raw.v4.sin_port = a.port().to_be();
+                raw.v4.sin_addr = libc::in_addr { s_addr: u32::from(*a.ip()).to_be() };
                 (raw, size_of::<libc::sockaddr_in>() as libc::socklen_t)
             }
             SocketAddr::V6(a) => {
-                raw.v6 = libc::sockaddr_in6 {
-                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                    sin6_port: a.port().to_be(),
-                    sin6_flowinfo: a.flowinfo(),
-                    sin6_addr: libc::in6_addr { s6_addr: a.ip().octets() },
-                    sin6_scope_id: a.scope_id(),
-                };
+                raw.v6.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                raw.v6.sin6_port = a.port().to_be();
+                raw.v6.sin6_flowinfo = a.flowinfo();
+                raw.v6.sin6_addr = libc::in6_addr { s6_addr: a.ip().octets() };
+                raw.v6.sin6_scope_id = a.scope_id();
                 (raw, size_of::<libc::sockaddr_in6>() as libc::socklen_t)
             }
         }

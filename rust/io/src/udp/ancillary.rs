@@ -1,7 +1,7 @@
 //! Control messages: what stands beside a datagram. The size that a batch is cut by or was joined by, and which of our
 //! own addresses it leaves from or came to.
 
-use super::{UDP_GRO, UDP_SEGMENT};
+use super::system::{local, JOINED};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wgengine_core::tunnel::endpoint::Source;
 
@@ -32,30 +32,20 @@ impl Ancillary {
         header.msg_controllen = size_of::<Ancillary>() as _;
     }
 
-    /// Send the datagrams of `header` cut by `size` and from `source`, where these are given.
-    pub fn send(&mut self, header: &mut libc::msghdr, size: Option<u16>, source: Option<&Source>) {
-        let mut used = 0;
-        if let Some(size) = size {
-            used += self.put(used, libc::SOL_UDP, UDP_SEGMENT, size);
-        }
-        if let Some(source) = source {
-            used += match (source.ipv4(), source.ipv6()) {
-                (Some(address), _) => self.put(used, libc::IPPROTO_IP, libc::IP_PKTINFO, pktinfo4(address)),
-                (None, address) => {
-                    let address = address.unwrap_or(Ipv6Addr::UNSPECIFIED);
-                    let info = pktinfo6(address, source.interface());
-                    self.put(used, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info)
-                }
-            };
-        }
-        if used > 0 {
-            header.msg_control = self.0.as_mut_ptr().cast();
-            header.msg_controllen = used as _;
+    /// Send the datagrams of `header` from `source`.
+    pub fn source(&mut self, header: &mut libc::msghdr, source: &Source) {
+        match source.ipv4() {
+            Some(address) => self.put(header, libc::IPPROTO_IP, libc::IP_PKTINFO, pktinfo4(address)),
+            None => {
+                let info = pktinfo6(source.ipv6().unwrap_or(Ipv6Addr::UNSPECIFIED), source.interface());
+                self.put(header, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+            }
         }
     }
 
-    /// Write one message behind the `used` bytes; how many it takes.
-    fn put<T: Copy>(&mut self, used: usize, level: libc::c_int, kind: libc::c_int, value: T) -> usize {
+    /// Write one message behind those that `header` has.
+    pub fn put<T: Copy>(&mut self, header: &mut libc::msghdr, level: libc::c_int, kind: libc::c_int, value: T) {
+        let used: usize = header.msg_controllen as _;
         debug_assert!(used + space::<T>() <= size_of::<Ancillary>());
         // SAFETY: the largest messages fit together (asserted above), `used` is a sum of CMSG_SPACEs and so aligned for
         // a header, and all zero is a valid one (musl's has padding).
@@ -67,7 +57,8 @@ impl Ancillary {
             (*control).cmsg_len = libc::CMSG_LEN(size_of::<T>() as u32) as _;
             libc::CMSG_DATA(control).cast::<T>().write_unaligned(value);
         }
-        space::<T>()
+        header.msg_control = self.0.as_mut_ptr().cast();
+        header.msg_controllen = (used + space::<T>()) as _;
     }
 }
 
@@ -96,13 +87,13 @@ pub fn arrived(header: &libc::msghdr) -> Arrived {
         while !control.is_null() {
             let data = libc::CMSG_DATA(control);
             match ((*control).cmsg_level, (*control).cmsg_type) {
-                (libc::SOL_UDP, UDP_GRO) => {
+                kind if JOINED == Some(kind) => {
                     let size = data.cast::<libc::c_int>().read_unaligned();
                     arrived.size = usize::try_from(size).ok().filter(|size| *size > 0);
                 }
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                     let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                    let address = Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr));
+                    let address = Ipv4Addr::from(u32::from_be(local(&info).s_addr));
                     arrived.source = Source::new(IpAddr::V4(address), info.ipi_ifindex as u32);
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
@@ -122,13 +113,14 @@ pub fn arrived(header: &libc::msghdr) -> Arrived {
 mod tests {
     use super::*;
 
-    fn sent(size: Option<u16>, source: Option<Source>) -> (usize, Vec<(i32, i32, usize)>, Arrived) {
+    /// Write what `write` writes, and read it again.
+    fn written(write: impl Fn(&mut Ancillary, &mut libc::msghdr)) -> (usize, Vec<(i32, i32, usize)>, Arrived) {
         let mut ancillary = Ancillary::default();
         // SAFETY: all zero is a valid msghdr.
         let mut header: libc::msghdr = unsafe { core::mem::zeroed() };
-        ancillary.send(&mut header, size, source.as_ref());
+        write(&mut ancillary, &mut header);
         let mut kinds = Vec::new();
-        // SAFETY: `send` wrote `msg_controllen` bytes of control messages, which CMSG_* walk.
+        // SAFETY: `write` wrote `msg_controllen` bytes of control messages, which CMSG_* walk.
         unsafe {
             let mut control = libc::CMSG_FIRSTHDR(&header);
             while !control.is_null() {
@@ -141,29 +133,35 @@ mod tests {
 
     #[test]
     fn n18_a_size_and_a_source_stand_side_by_side() {
-        let four = Source::new(IpAddr::from([192, 0, 2, 7]), 3);
-        let head = size_of::<libc::cmsghdr>();
-        let size = (libc::SOL_UDP, UDP_SEGMENT, head + 2);
-        let source4 = (libc::IPPROTO_IP, libc::IP_PKTINFO, head + 12);
-        let source6 = (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, head + 20);
-        assert_eq!(sent(None, None).1, []);
-        assert_eq!(sent(Some(1452), None).1, [size]);
-        assert_eq!(sent(None, four).1, [source4]);
-        let (len, kinds, _) = sent(Some(1452), four);
-        assert_eq!((len, kinds), (space::<u16>() + space::<libc::in_pktinfo>(), vec![size, source4]));
-        let six = Source::new("2001:db8::7".parse().expect("address"), 3);
-        let (len, kinds, _) = sent(Some(1452), six);
-        assert_eq!((len, kinds), (space::<u16>() + space::<libc::in6_pktinfo>(), vec![size, source6]));
+        // SAFETY: CMSG_LEN is arithmetic.
+        let len = |bytes| unsafe { libc::CMSG_LEN(bytes) } as usize;
+        let four = Source::new(IpAddr::from([192, 0, 2, 7]), 3).expect("an interface");
+        let six = Source::new("2001:db8::7".parse().expect("address"), 3).expect("an interface");
+        let size = (libc::IPPROTO_UDP, 103, len(2));
+        let source4 = (libc::IPPROTO_IP, libc::IP_PKTINFO, len(12));
+        let source6 = (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, len(20));
+        for (source, kind, room) in
+            [(four, source4, space::<libc::in_pktinfo>()), (six, source6, space::<libc::in6_pktinfo>())]
+        {
+            let alone = written(|ancillary, header| ancillary.source(header, &source));
+            assert_eq!((alone.0, alone.1), (room, vec![kind]));
+            let beside = written(|ancillary, header| {
+                ancillary.put(header, libc::IPPROTO_UDP, 103, 1452u16);
+                ancillary.source(header, &source);
+            });
+            assert_eq!((beside.0, beside.1), (space::<u16>() + room, vec![size, kind]));
+        }
     }
 
     #[test]
     fn n18_only_a_link_local_source_names_an_interface() {
         let named = |text: &str| {
-            let source = Source::new(text.parse().expect("address"), 3);
-            (source, sent(None, source).2.source)
+            let source = Source::new(text.parse().expect("address"), 3).expect("an interface");
+            let read = written(|ancillary, header| ancillary.source(header, &source)).2.source;
+            (source, read)
         };
         let (source, read) = named("fe80::7");
-        assert_eq!(read, source);
+        assert_eq!(read, Some(source));
         // A source without an interface reads as none: the interface was left to the routes.
         assert_eq!(named("2001:db8::7").1, None);
         assert_eq!(named("192.0.2.7").1, None);

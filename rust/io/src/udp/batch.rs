@@ -1,8 +1,7 @@
 //! Sends batches: sealed datagrams that lie back to back, cut by the kernel (UDP_SEGMENT), in one call for all batches.
 
-use super::address::Raw;
-use super::ancillary::Ancillary;
 use super::socket::refuses_source;
+use super::system::send_batches;
 use super::{Family, Sockets};
 use crate::table::PeerCell;
 use std::io;
@@ -15,18 +14,25 @@ pub const MAX_SEGMENTS: usize = 64;
 pub const MAX_BYTES: usize = 65_507;
 /// Room for one full batch, or for the longest datagram.
 const CAPACITY: usize = 65_536;
-const MAX_BATCHES: usize = 64;
+pub(super) const MAX_BATCHES: usize = 64;
 
 /// Datagrams of one size to one endpoint; the last one may be shorter.
-struct Batch {
+pub(super) struct Batch {
     peer: Arc<PeerCell>,
-    to: Endpoint,
+    pub(super) to: Endpoint,
     start: usize,
     len: usize,
-    size: usize,
-    count: usize,
+    pub(super) size: usize,
+    pub(super) count: usize,
     /// No more may follow: a shorter one has ended it, or the path wants single datagrams.
     closed: bool,
+}
+
+impl Batch {
+    /// Its datagrams, back to back.
+    pub(super) fn bytes<'m>(&self, memory: &'m [u8]) -> &'m [u8] {
+        &memory[self.start..self.start + self.len]
+    }
 }
 
 /// Sealed datagrams on their way out.
@@ -114,7 +120,7 @@ impl Outbox {
                     let again = failed(Failure { peer, to, datagrams, error });
                     if again {
                         if let Some(socket) = sockets.of(family, shard) {
-                            for datagram in self.memory[batch.start..batch.start + batch.len].chunks(batch.size) {
+                            for datagram in batch.bytes(&self.memory).chunks(batch.size) {
                                 if socket.send(&to, datagram).is_ok() {
                                     sent.datagrams += 1;
                                     sent.bytes += datagram.len() as u64;
@@ -145,38 +151,4 @@ fn send_run(fd: RawFd, memory: &[u8], batches: &mut [Batch]) -> io::Result<usize
         }
         outcome => outcome,
     }
-}
-
-/// One call for batches of one family; how many the kernel took.
-fn send_batches(fd: RawFd, memory: &[u8], batches: &[Batch]) -> io::Result<usize> {
-    // One batch is the rule, under load and at rest; headers for all that there might be would cost as much as the call.
-    match batches.len() {
-        1 => send_up_to::<1>(fd, memory, batches),
-        _ => send_up_to::<MAX_BATCHES>(fd, memory, batches),
-    }
-}
-
-fn send_up_to<const N: usize>(fd: RawFd, memory: &[u8], batches: &[Batch]) -> io::Result<usize> {
-    let mut names = [Raw::default(); N];
-    let mut parts = [libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 }; N];
-    let mut ancillary = [Ancillary::default(); N];
-    // SAFETY: all zero is a valid mmsghdr.
-    let mut messages: [libc::mmsghdr; N] = unsafe { core::mem::zeroed() };
-    for (n, batch) in batches.iter().enumerate().take(N) {
-        let (name, name_len) = Raw::from_address(&batch.to.address);
-        names[n] = name;
-        let bytes = &memory[batch.start..batch.start + batch.len];
-        // The kernel only reads what a send's iovec points to.
-        parts[n] = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        let header = &mut messages[n].msg_hdr;
-        header.msg_name = names[n].as_mut_ptr().cast();
-        header.msg_namelen = name_len;
-        header.msg_iov = &mut parts[n];
-        header.msg_iovlen = 1;
-        let size = (batch.count > 1).then_some(batch.size as u16);
-        ancillary[n].send(header, size, batch.to.source.as_ref());
-    }
-    // SAFETY: every message points to memory that outlives the call, with its true length.
-    let n = unsafe { libc::sendmmsg(fd, messages.as_mut_ptr(), batches.len().min(N) as _, libc::MSG_NOSIGNAL as _) };
-    usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }

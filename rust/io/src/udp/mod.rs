@@ -7,14 +7,17 @@ pub mod batch;
 pub mod receive;
 mod routes;
 mod socket;
+#[cfg(target_os = "linux")]
+#[path = "linux.rs"]
+mod system;
+#[cfg(target_os = "macos")]
+#[path = "macos.rs"]
+mod system;
 
 use routes::Routes;
 pub use socket::Socket;
 use std::io;
 use std::net::SocketAddr;
-
-const UDP_SEGMENT: libc::c_int = 103;
-const UDP_GRO: libc::c_int = 104;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {

@@ -2,10 +2,12 @@
 
 use super::address::Raw;
 use super::ancillary::Ancillary;
-use super::{Family, UDP_GRO, UDP_SEGMENT};
+use super::system::RECEIVE_PKTINFO;
+use super::Family;
+use crate::fd;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use wgengine_core::tunnel::endpoint::Endpoint;
 
 /// As much as one busy tunnel can have under way; the kernel may grant less.
@@ -21,18 +23,12 @@ impl Socket {
     /// Bind to `port` on all addresses of the family; 0 lets the kernel choose. `shared` joins a port that we hold already.
     pub fn bind(family: Family, port: u16, mark: u32, shared: bool) -> io::Result<Socket> {
         let domain = if family == Family::V4 { libc::AF_INET } else { libc::AF_INET6 };
-        // SAFETY: no pointers; the result is checked before it is owned.
-        let fd = unsafe { libc::socket(domain, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: just made.
-        let socket = Socket { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
+        let socket = Socket { fd: fd::socket(domain, libc::SOCK_DGRAM, 0)? };
         if family == Family::V6 {
             socket.set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
         }
         let (level, arrived_at) = match family {
-            Family::V4 => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+            Family::V4 => (libc::IPPROTO_IP, RECEIVE_PKTINFO),
             Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
         };
         // Without it the kernel chooses where answers leave from, which is right on most hosts.
@@ -40,12 +36,7 @@ impl Socket {
         if mark != 0 {
             socket.set_mark(mark)?;
         }
-        for (forced, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
-            if socket.set(libc::SOL_SOCKET, forced, BUFFER).is_err() {
-                // Without the privilege the kernel's own limit holds; a smaller buffer still works.
-                let _ = socket.set(libc::SOL_SOCKET, plain, BUFFER);
-            }
-        }
+        socket.enlarge(BUFFER);
         if shared {
             socket.share()?;
         }
@@ -61,37 +52,14 @@ impl Socket {
         Ok(socket)
     }
 
-    fn set(&self, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
-        let len = size_of_val(&value) as libc::socklen_t;
-        // SAFETY: `value` outlives the call and its length is given.
-        if unsafe { libc::setsockopt(self.as_raw_fd(), level, option, (&raw const value).cast(), len) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
+    pub(super) fn set(&self, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+        fd::set_option(&self.fd, level, option, value)
     }
 
     /// Others of ours may bind the same port from now on. Set after an exclusive bind: whoever else holds the port made
     /// that bind fail, also with SO_REUSEPORT.
     pub fn share(&self) -> io::Result<()> {
         self.set(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
-    }
-
-    pub fn set_mark(&self, mark: u32) -> io::Result<()> {
-        self.set(libc::SOL_SOCKET, libc::SO_MARK, mark as libc::c_int)
-    }
-
-    /// Let runs of equal datagrams arrive as one block.
-    pub fn set_gro(&self, on: bool) -> io::Result<()> {
-        self.set(libc::SOL_UDP, UDP_GRO, libc::c_int::from(on))
-    }
-
-    /// Does the kernel know UDP_SEGMENT (Linux 4.18)?
-    pub fn can_segment(&self) -> bool {
-        let (mut value, mut len) = (0 as libc::c_int, size_of::<libc::c_int>() as libc::socklen_t);
-        // SAFETY: both out-pointers are valid for the call.
-        unsafe {
-            libc::getsockopt(self.as_raw_fd(), libc::SOL_UDP, UDP_SEGMENT, (&raw mut value).cast(), &mut len) == 0
-        }
     }
 
     pub fn port(&self) -> io::Result<u16> {
@@ -123,9 +91,11 @@ impl Socket {
         header.msg_namelen = name_len;
         header.msg_iov = &mut part;
         header.msg_iovlen = 1;
-        ancillary.send(&mut header, None, to.source.as_ref());
+        if let Some(source) = &to.source {
+            ancillary.source(&mut header, source);
+        }
         // SAFETY: the header points to memory that outlives the call, with its true lengths.
-        if unsafe { libc::sendmsg(self.as_raw_fd(), &header, libc::MSG_NOSIGNAL) } < 0 {
+        if unsafe { libc::sendmsg(self.as_raw_fd(), &header, 0) } < 0 {
             return Err(io::Error::last_os_error());
         }
         Ok(())

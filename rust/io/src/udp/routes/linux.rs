@@ -1,32 +1,12 @@
-//! The host's routes: told when they or its addresses change, and asked whether a learnt source still serves.
-//!
-//! A source serves while it is an address of ours and what leaves from it leaves by the interface that the peer's
-//! datagrams come in by. That is the kernel's own rule for WireGuard: a better way out, by another interface, wins over
-//! a source that was learnt before (N19), and an address that is gone is not sent from (N17).
+//! rtnetlink is asked by which way a datagram would leave.
 
-use crate::netlink;
+use crate::{changes, netlink};
 use parking_lot::Mutex;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use wgengine_core::tunnel::endpoint::{Endpoint, Source};
-
-/// Links too: routes that go with one are not always told of by themselves. The two last have no legacy name.
-const CHANGES: u32 = (libc::RTMGRP_LINK
-    | libc::RTMGRP_IPV4_IFADDR
-    | libc::RTMGRP_IPV4_ROUTE
-    | libc::RTMGRP_IPV4_RULE
-    | libc::RTMGRP_IPV6_IFADDR
-    | libc::RTMGRP_IPV6_ROUTE) as u32
-    | group(RTNLGRP_IPV6_RULE)
-    | group(RTNLGRP_NEXTHOP);
-const RTNLGRP_IPV6_RULE: u32 = 19;
-const RTNLGRP_NEXTHOP: u32 = 32;
-
-const fn group(number: u32) -> u32 {
-    1 << (number - 1)
-}
 
 const HEADER_LEN: usize = 16;
 const ROUTE_LEN: usize = 12;
@@ -49,7 +29,7 @@ impl Routes {
     /// For sockets on this port. A host without rtnetlink is asked nothing: sources last until a send is refused.
     pub fn new(port: u16, mark: u32) -> Routes {
         Routes {
-            changes: netlink::open(CHANGES).ok(),
+            changes: changes::of_routes().ok(),
             questions: netlink::open(0).ok().map(|netlink| Mutex::new((netlink, 0))),
             port,
             mark: AtomicU32::new(mark),
@@ -63,7 +43,7 @@ impl Routes {
 
     /// Take in what changed. True: something did.
     pub fn look(&self) -> bool {
-        self.changes.as_ref().is_some_and(netlink::drain)
+        self.changes.as_ref().is_some_and(changes::drain)
     }
 
     pub fn set_mark(&self, mark: u32) {

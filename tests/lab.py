@@ -152,6 +152,11 @@ class Host:
         names, values = [line.split() for line in self.run("cat", "/proc/net/snmp").splitlines() if line[:4] == "Tcp:"]
         return int(dict(zip(names, values, strict=True))["InCsumErrors"])
 
+    def cut_batches(self) -> None:
+        """What leaves as one block of many datagrams is cut before the wire, so that each is seen by itself."""
+        need(shutil.which("ethtool"), "ethtool is missing: apt-get install ethtool")
+        self.run("ethtool", "-K", self.link, "tx-udp-segmentation", "off")
+
     def links(self) -> set[str]:
         return set(re.findall(r"^\d+: ([^:@]+)", self.run("ip", "-o", "link"), re.MULTILINE))
 
@@ -312,7 +317,7 @@ def program(name: str) -> Program:
     if name == "boringtun-cli":
         # it would give up root, and then could not set a mark
         return Program(
-            name=name, command=(str(path), "-f", "--disable-drop-privileges"), env={"WG_SUDO": "1"}, tidy=False
+            name=name, command=(str(path), "-f", "--disable-drop-privileges"), env={"WG_SUDO": "true"}, tidy=False
         )
     # Tailscale's learns endpoints from the engine around it, never from packets
     return Program(name=name, command=(str(path), "-f"), roams=name != "tailscale-wireguard-go")

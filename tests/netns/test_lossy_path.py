@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from lab import need, until
+from lab import until
 from peers.tunnel import PORT, between
 from peers.wire import DATA, INITIATION, RESPONSE, Wire
 
@@ -65,11 +64,9 @@ def test_the_first_data_is_lost_and_the_session_stands(lab: Lab) -> None:
 
 
 def test_three_of_a_hundred_are_lost(lab: Lab) -> None:
-    need(shutil.which("ethtool"), "ethtool is missing: apt-get install ethtool")
     tunnel = between(lab)
     for device in tunnel.devices:
-        # a veth hands on blocks of many datagrams unless told to cut them: one is to be lost, not sixty
-        device.host.run("ethtool", "-K", device.host.link, "tx-udp-segmentation", "off")
+        device.host.cut_batches()  # one is to be lost, not sixty
         drop(device.host, "numgen random mod 100 < 3")
     tunnel.transfer(5_000_000, "a", timeout_s=60).assert_whole()
     tunnel.transfer(5_000_000, "b", timeout_s=60).assert_whole()

@@ -1,4 +1,4 @@
-"""The address inside decides who may have sent it, over the whole device: N8, case 26."""
+"""The address inside decides who may have sent it, over the whole device: case 26. (N8: test_scenario_roaming.py.)"""
 
 from __future__ import annotations
 
@@ -10,23 +10,6 @@ from peers.tunnel import between
 
 if TYPE_CHECKING:
     from lab import Host, Lab
-
-
-def test_n08_a_narrower_prefix_of_another_peer_wins_and_roaming_does_not_care(lab: Lab) -> None:
-    tunnel = between(lab)
-    a, b = tunnel.devices
-    a.wg_set("peer", b.public, "allowed-ips", "10.9.0.0/24")
-    assert tunnel.ping("b") == 1
-
-    dead = pubkey(genkey())
-    a.wg_set("peer", dead, "allowed-ips", "10.9.0.2/32")
-    b.wg_set("listen-port", "9997")
-    assert tunnel.ping("b", count=2, timeout_s=10) == 0, "an address of another peer was taken from this one"
-    # authenticated all the same: the peer has moved
-    assert a.peer(b).endpoint == f"{b.host.ipv4}:9997"
-
-    a.wg_set("peer", dead, "remove")
-    assert tunnel.ping("b") == 1, "the wide prefix did not come back into force"
 
 
 def count_arrivals(host: Host, link: str, sources: dict[str, str]) -> None:

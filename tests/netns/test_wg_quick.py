@@ -1,113 +1,39 @@
-"""Stock wg-quick and wg with the device as userspace implementation: up and down, split and full tunnel, syncconf."""
+"""Stock wg-quick and wg with the device as userspace implementation: up and down, syncconf. (Full tunnel: N15.)"""
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from lab import dut, is_wgengine, need, until
+from lab import dut, until
 from peers.device import Device, genpsk
+from peers.quick import INSIDE, Quick, configuration, copied, gone
 from peers.tunnel import PORT, between
-from peers.wire import Wire
 
 if TYPE_CHECKING:
-    from lab import Host, Lab
-
-INSIDE = ("10.9.0.1", "10.9.0.2")
-BEYOND = ("198.51.100.7", "2001:db8:beef::7")  # hosts of the internet that the full tunnel leads to
+    from lab import Lab
 
 
 @pytest.fixture
-def wg_quick(lab: Lab) -> Path:
-    """wg-quick as on a machine whose kernel has no WireGuard, whatever this kernel has.
-
-    It puts its own folder at the head of PATH: so a copy of it finds our `ip` first.
-    """
-    stock = shutil.which("wg-quick")
-    need(stock, "wg-quick is missing: apt-get install wireguard-tools")
-    need(shutil.which("sysctl"), "sysctl is missing: apt-get install procps")
-    copy = lab.scratch / "wg-quick"
-    shutil.copy(str(stock), copy)
-    ip = lab.scratch / "ip"
-    ip.write_text(
-        f'#!/bin/sh\ncase "$*" in *"type wireguard"*) echo "Error: Unknown device type." >&2; exit 2;; esac\n'
-        f'exec {shutil.which("ip")} "$@"\n'
-    )
-    ip.chmod(0o755)
-    return copy
+def quick(lab: Lab) -> Quick:
+    return copied(lab)
 
 
-def quick(host: Host, wg_quick: Path, verb: str, config: Path) -> str:
-    name = "wgengine-device" if is_wgengine() else dut().command[0]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = ("env", f"PATH={path}", f"WG_QUICK_USERSPACE_IMPLEMENTATION={name}")
-    done = host.attempt(*environment, wg_quick, verb, config)
-    assert done.returncode == 0, f"wg-quick {verb}: {done.stdout}{done.stderr}"
-    return done.stderr
-
-
-def configuration(lab: Lab, device: Device, server: Device, allowed: str, extra: str = "") -> Path:
-    """The client's file; the server is configured here too."""
-    server.setconf(
-        f"{server.interface_section(PORT)}[Peer]\nPublicKey = {device.public}\n"
-        f"AllowedIPs = {INSIDE[0]}/32, fd00:9::1/128\n"
-    )
-    server.address(f"{INSIDE[1]}/24", "fd00:9::2/64")
-    server.up()
-    path = lab.scratch / f"{device.name}.conf"
-    path.touch(mode=0o600)
-    path.write_text(
-        f"[Interface]\nPrivateKey = {device.private}\nAddress = {INSIDE[0]}/24, fd00:9::1/64\n{extra}\n"
-        f"[Peer]\nPublicKey = {server.public}\nAllowedIPs = {allowed}\nEndpoint = {server.host.ipv4}:{PORT}\n"
-    )
-    return path
-
-
-def gone(device: Device) -> bool:
-    """No link, no socket, no process."""
-    return device.name not in device.host.links() and not device.socket_path.exists() and not device.host.pids()
-
-
-def test_wg_quick_up_and_down_with_a_split_tunnel(lab: Lab, wg_quick: Path) -> None:
+def test_wg_quick_up_and_down_with_a_split_tunnel(lab: Lab, quick: Quick) -> None:
     a, b = lab.pair()
     server = lab.wgengine(b)
     client = Device(program=dut(), host=a, name=lab.interface())
     config = configuration(lab, client, server, "10.9.0.0/24, fd00:9::/64, 10.44.0.0/16")
     before = a.snapshot()
     for _ in range(2):
-        quick(a, wg_quick, "up", config)
+        quick(client, "up", config)
         assert a.ping(INSIDE[1]) == 1
         assert a.ping("fd00:9::2") == 1
         assert f"dev {client.name}" in a.run("ip", "route", "get", "10.44.1.1")
         assert client.show().peers[server.public].allowed_ips == {"10.9.0.0/24", "fd00:9::/64", "10.44.0.0/16"}
-        quick(a, wg_quick, "down", config)
+        quick(client, "down", config)
         until(lambda: gone(client), "the device ends with its link", timeout_s=5)
         a.assert_clean(before)
-
-
-def test_wg_quick_up_and_down_with_a_full_tunnel(lab: Lab, wg_quick: Path) -> None:
-    a, b = lab.pair()
-    server = lab.wgengine(b)
-    client = Device(program=dut(), host=a, name=lab.interface())
-    for address in BEYOND:
-        b.run("ip", "address", "add", address, "dev", "lo")
-    config = configuration(lab, client, server, "0.0.0.0/0, ::/0")
-    before = a.snapshot()
-    quick(a, wg_quick, "up", config)
-    mark = a.run("wg", "show", client.name, "fwmark").strip()
-    assert re.fullmatch(r"0x[0-9a-f]+", mark), "wg-quick's policy routing hangs on the mark"
-    with Wire(b) as wire:
-        for address in BEYOND:
-            assert a.ping(address, "-f", count=100) == 100
-        assert len(wire.datagrams(source=a.ipv4)) >= 200, "the pings did not go through the tunnel"
-    quick(a, wg_quick, "down", config)
-    until(lambda: gone(client), "the device ends with its link", timeout_s=5)
-    a.assert_clean(before)
 
 
 def test_wg_syncconf_changes_one_peer_and_keeps_the_sessions(lab: Lab) -> None:

@@ -149,23 +149,29 @@ def establish(
     mtu: int = 1420,
     keepalive: int = 0,
     allowed: Sequence[str] = (),
+    around: Tunnel | None = None,
 ) -> Tunnel:
     """Makes two fresh devices peers of each other, each in one request, and brings them up.
 
-    With an `initiator` the other side is given no endpoint: it has to learn where its peer is, if it can.
+    With an `initiator` the other side is given no endpoint: it has to learn where its peer is, if it can. `around`
+    is a tunnel between the same hosts that this one is to go through.
     """
     tunnel = Tunnel(a=a, b=b, psk=genpsk() if psk else "")
+    port = PORT
+    if around:
+        tunnel.ipv4, tunnel.ipv6, port = ("10.10.0.1", "10.10.0.2"), ("fd00:10::1", "fd00:10::2"), PORT + 1
     # who may speak first comes last, or would not be heard
     for number in (0, 1) if initiator == "b" else (1, 0):
         own, other = tunnel.devices[number], tunnel.devices[1 - number]
-        address = other.host.ipv4 if outer == 4 else f"[{other.host.ipv6}]"
-        text = own.interface_section(PORT) + f"\n[Peer]\nPublicKey = {other.public}\n"
+        hosts = (around.ipv4, around.ipv6) if around else ((a.host.ipv4, b.host.ipv4), (a.host.ipv6, b.host.ipv6))
+        address = hosts[0][1 - number] if outer == 4 else f"[{hosts[1][1 - number]}]"
+        text = own.interface_section(port) + f"\n[Peer]\nPublicKey = {other.public}\n"
         text += f"AllowedIPs = {tunnel.ipv4[1 - number]}/32, {tunnel.ipv6[1 - number]}/128"
         text += "".join(f", {prefix}" for prefix in allowed) + "\n"
         if psk:
             text += f"PresharedKey = {tunnel.psk}\n"
         if initiator in (None, "ab"[number]) or not own.program.roams:
-            text += f"Endpoint = {address}:{PORT}\n"
+            text += f"Endpoint = {address}:{port}\n"
         if keepalive and initiator in (None, "ab"[number]):
             text += f"PersistentKeepalive = {keepalive}\n"
         own.address(f"{tunnel.ipv4[number]}/24", f"{tunnel.ipv6[number]}/64")

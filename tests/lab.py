@@ -152,6 +152,12 @@ class Host:
         names, values = [line.split() for line in self.run("cat", "/proc/net/snmp").splitlines() if line[:4] == "Tcp:"]
         return int(dict(zip(names, values, strict=True))["InCsumErrors"])
 
+    def udp_buffer_errors(self) -> int:
+        """Datagrams that sockets of this host had no room for (`UdpRcvbufErrors` and `Udp6RcvbufErrors` of nstat)."""
+        names, values = [line.split() for line in self.run("cat", "/proc/net/snmp").splitlines() if line[:4] == "Udp:"]
+        over_ipv6 = re.search(r"^Udp6RcvbufErrors\s+(\d+)", self.run("cat", "/proc/net/snmp6"), re.MULTILINE)
+        return int(dict(zip(names, values, strict=True))["RcvbufErrors"]) + (int(over_ipv6[1]) if over_ipv6 else 0)
+
     def cut_batches(self) -> None:
         """What leaves as one block of many datagrams is cut before the wire, so that each is seen by itself."""
         need(shutil.which("ethtool"), "ethtool is missing: apt-get install ethtool")

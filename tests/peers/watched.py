@@ -1,7 +1,8 @@
 """A device of ours that can be looked into: `watched.py IF`, with the report's socket path in WATCHED.
 
 The same native device as `wgengine device`, configured over UAPI. Whoever connects to the socket gets one JSON object:
-drops, counters, offloads, and all events so far. SIGUSR1 switches all offloads off; SIGUSR2 blocks the interpreter.
+drops, counters, offloads, and all events so far. SIGUSR1 switches all offloads off; SIGUSR2 blocks the interpreter;
+SIGHUP makes a new session with every peer.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def serve(name: str, path: str) -> None:
     wake, woken = socket.socketpair()
     wake.setblocking(False)
     caught: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
         signal.signal(number, lambda number, _: caught.append(number))
     signal.set_wakeup_fd(wake.fileno())
     events: list[list[Any]] = []
@@ -50,6 +51,10 @@ def serve(name: str, path: str) -> None:
             if signal.SIGUSR1 in caught:
                 caught.remove(signal.SIGUSR1)
                 device.set_offloads(tun_offload=False, udp_gso=False, udp_gro=False)
+            if signal.SIGHUP in caught:
+                caught.remove(signal.SIGHUP)
+                for peer in device.state().peers:
+                    device.rekey(peer.public_key)
             if signal.SIGUSR2 in caught:
                 caught.remove(signal.SIGUSR2)
                 ctypes.PyDLL(None).sleep(BLOCKED_S)

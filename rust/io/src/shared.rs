@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wgengine_core::observe::drop::Drop;
 use wgengine_core::observe::event::Event;
-use wgengine_core::plan::Secret;
+use wgengine_core::plan::{PublicKey, Secret};
 use wgengine_core::tunnel::admission::Admission;
 use wgengine_core::tunnel::endpoint::Endpoint;
 use wgengine_core::tunnel::peer::Peer;
@@ -142,6 +142,17 @@ impl Shared {
             cell.peer.lock().timers.link_up(now);
             self.arm(cell);
         }
+    }
+
+    /// A new session now, as if REKEY_AFTER_TIME had passed; the one in use goes on until there is another. False: there
+    /// is no such peer, or a handshake is under way.
+    pub fn rekey(&self, peer: &PublicKey) -> bool {
+        let Some(cell) = self.table.by_key(peer) else { return false };
+        let asked = cell.peer.lock().ask_handshake(clock::tick());
+        if asked {
+            self.inbox.shake(cell);
+        }
+        asked
     }
 
     fn arm(&self, cell: Arc<PeerCell>) {

@@ -173,6 +173,12 @@ impl Device {
         self.running.shared().set_offloads(tun_offload, udp_gso, udp_gro).map_err(|e| error::os(&e, "offloads"))
     }
 
+    /// A new session with this peer now, as if two minutes had passed; the one in use goes on until there is another.
+    /// False when there is no such peer, or a handshake is under way.
+    fn rekey(&self, peer: &PublicKey) -> bool {
+        self.running.shared().rekey(&peer.0)
+    }
+
     /// Ends all threads and gives everything back. May be called again.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.running.close());

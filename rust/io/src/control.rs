@@ -67,16 +67,15 @@ impl Control {
 
     /// Work until the device ends.
     pub fn run(mut self) -> io::Result<()> {
-        loop {
+        // Looked at after the round, which quiets the inbox: a stop that it quieted was set before.
+        while !self.shared.stopping.load(Ordering::Acquire) {
             self.wait()?;
-            if self.shared.stopping.load(Ordering::Acquire) {
-                return Ok(());
-            }
             if let Some(watch) = &self.watch {
                 watch.look(&self.shared);
             }
             self.round();
         }
+        Ok(())
     }
 
     /// A bounded share of everything that is to be done.
@@ -212,14 +211,14 @@ impl Control {
         let cell = self.shared.table.by_key(&sender.key).ok_or(Drop::UnknownPeer)?;
         cell.peer.lock().may_answer(clock::tick())?;
         let timestamp = sender.timestamp(&keys.identity)?;
-        let index = self.shared.table.new_index(&cell);
-        let now = clock::tick();
+        let mut work = cell.peer.lock().take_initiation(timestamp, clock::tick())?;
+        let answer = work.answer(&keys.identity, message, || self.shared.table.new_index(&cell));
         let mut peer = cell.peer.lock();
-        let answer = peer.respond(&keys.identity, message, timestamp, from, now, index);
+        let answer = peer.answered(work, answer, timestamp, from, clock::tick());
         let to = self.destination(&mut peer);
         self.shared.table.release(&mut peer);
         drop(peer);
-        let (answer, moved) = answer.inspect_err(|_| self.shared.table.release_indices(&[index]))?;
+        let (answer, moved) = answer?;
         self.tell_move(&cell, moved, from);
         self.counters().handshakes_answered.add(1);
         self.rearm(&cell);
@@ -239,8 +238,13 @@ impl Control {
                 if peer.attempt_index() != receiver(message).map(|index| index >> 8) {
                     return Err(Drop::UnknownIndex);
                 }
-                let moved = peer.finish(response, letter.from, clock::now())?;
+                let mut work = peer.take_attempt();
+                drop(peer);
+                let outcome = work.finish(response);
+                let mut peer = cell.peer.lock();
+                let moved = peer.finished(work, outcome, letter.from, clock::now());
                 self.shared.table.release(&mut peer);
+                let moved = moved?;
                 let waiting = !peer.staging.is_empty();
                 drop(peer);
                 self.counters().handshakes_completed.add(1);
@@ -295,17 +299,30 @@ impl Control {
         if peer.is_removed() {
             return self.backlog.done(cell.id);
         }
-        let to = self.destination(&mut peer).ok_or(Drop::NoEndpoint);
-        let message = keys.and_then(|keys| {
-            to?;
-            peer.initiate(&keys.identity, clock::tick(), jitter(), || self.shared.table.new_index(cell))
-        });
+        let written = match keys {
+            Ok(keys) if peer.endpoint.is_some() => {
+                let mut work = peer.take_attempt();
+                drop(peer);
+                let message = work.initiate(&keys.identity, || self.shared.table.new_index(cell));
+                peer = cell.peer.lock();
+                peer.initiated(work, message, clock::tick(), jitter())
+            }
+            keys => Err(keys.err().unwrap_or(Drop::NoEndpoint)),
+        };
+        let to = self.destination(&mut peer);
         self.shared.table.release(&mut peer);
-        match message {
-            Ok(message) => {
+        match written {
+            Ok(Some(message)) => {
                 drop(peer);
                 self.counters().handshakes_initiated.add(1);
-                self.send_or_count(to.ok(), &message);
+                self.send_or_count(to, &message);
+            }
+            Ok(None) => {
+                let now = clock::tick();
+                if !peer.can_send(now) && peer.ask_handshake(now) {
+                    self.shake.push_back(cell.clone());
+                }
+                drop(peer);
             }
             Err(why) => {
                 let waiting = peer.cancel_handshake();

@@ -58,7 +58,7 @@ fn c3_7_low_order_keys() {
     let initiation = a.initiate(6).unwrap();
     let mut response = b.respond(6, ADDRESS_A, &initiation).unwrap();
     response[12..44].fill(0);
-    assert_eq!(a.peer.finish(&response, address(ADDRESS_B), now(6)), Err(Drop::LowOrderKey));
+    assert_eq!(a.finish(6, ADDRESS_B, &response), Err(Drop::LowOrderKey));
 }
 
 #[test]
@@ -102,14 +102,14 @@ fn c3_14_roaming_only_on_authenticated_packets() {
     let mut forged = [0; RESPONSE_LEN];
     forged[0] = 2;
     put_mac1(&mut forged, &a.identity.public());
-    assert!(a.peer.finish(&forged, address(stranger), now(0)).is_err());
+    assert!(a.finish(0, stranger, &forged).is_err());
     assert_eq!(a.peer.endpoint, Some(address(ADDRESS_B)));
     // A cookie reply, right or wrong, comes from anywhere and moves nothing.
     assert!(a.peer.take_cookie(&[3; COOKIE_REPLY_LEN], now(0).tick).is_err());
     assert_eq!(a.peer.endpoint, Some(address(ADDRESS_B)));
     // The true answer still counts after the forged one, and moves the endpoint to where it came from.
     let response = b.respond(0, ADDRESS_A, &initiation).unwrap();
-    a.peer.finish(&response, address("198.51.100.7:7"), now(0)).unwrap();
+    a.finish(0, "198.51.100.7:7", &response).unwrap();
     assert_eq!(a.peer.endpoint, Some(address("198.51.100.7:7")));
     // Data with a flipped bit does not open, so nothing may be learnt from where it came.
     let keepalive = a.peer.keepalive(now(0).tick).unwrap();
@@ -140,7 +140,7 @@ fn c3_15_no_input_panics_and_no_secret_is_shown() {
             }
             match Message::parse(&datagram) {
                 Ok(Message::Initiation(message)) => assert!(b.respond(1, ADDRESS_A, message).is_err()),
-                Ok(Message::Response(message)) => assert!(b.peer.finish(message, address(ADDRESS_A), now(1)).is_err()),
+                Ok(Message::Response(message)) => assert!(b.finish(1, ADDRESS_A, message).is_err()),
                 Ok(Message::CookieReply(message)) => assert!(b.peer.take_cookie(message, now(1).tick).is_err()),
                 Ok(Message::Data(data)) => {
                     assert!(b.peer.open(now(1), data, &mut out).is_err());
@@ -212,7 +212,7 @@ fn keys_are_forgotten_after_nine_minutes_while_an_attempt_goes_on() {
     assert!(forgotten);
     assert_eq!(a.open(544, &late), Err(Drop::UnknownIndex), "the keys are gone, not only refused by their age");
     let response = b.respond(544, ADDRESS_A, &initiation).unwrap();
-    assert!(a.peer.finish(&response, address(ADDRESS_B), now(544)).is_ok());
+    assert!(a.finish(544, ADDRESS_B, &response).is_ok());
 }
 
 #[test]
@@ -222,8 +222,8 @@ fn case_32_handshakes_that_cross_leave_both_sides_hearing() {
     let (from_a, from_b) = (a.initiate(0).unwrap(), b.initiate(0).unwrap());
     let to_b = a.respond(0, ADDRESS_B, &from_b).unwrap();
     let to_a = b.respond(0, ADDRESS_A, &from_a).unwrap();
-    a.peer.finish(&to_a, address(ADDRESS_B), now(0)).unwrap();
-    b.peer.finish(&to_b, address(ADDRESS_A), now(0)).unwrap();
+    a.finish(0, ADDRESS_B, &to_a).unwrap();
+    b.finish(0, ADDRESS_A, &to_b).unwrap();
     for second in 0..179 {
         let out = a.seal(&packet(1)).unwrap();
         assert_eq!(b.open(second, &out), Ok(packet(1)));

@@ -54,7 +54,7 @@ fn a_response_carries_the_cookie_too() {
     b.peer.take_cookie(&reply, now(0).tick).unwrap();
     let response = b.respond(6, ADDRESS_A, &a.initiate(6).unwrap()).unwrap();
     assert!(gate.judge(&response).is_none());
-    assert!(a.peer.finish(&response, address(ADDRESS_B), now(6)).is_ok());
+    assert!(a.finish(6, ADDRESS_B, &response).is_ok());
 }
 
 #[test]

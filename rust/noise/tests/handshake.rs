@@ -4,10 +4,11 @@
 mod common;
 
 use common::*;
+use std::time::Duration;
 use wgengine_core::observe::drop::Drop;
 use wgengine_core::plan::Secret;
 use wgengine_core::wire::wireguard::{receiver, sender, Message, RESPONSE_LEN};
-use wgengine_noise::generate_psk;
+use wgengine_noise::{generate_psk, read_initiation};
 
 #[test]
 fn two_of_ours_agree_in_both_directions() {
@@ -39,7 +40,7 @@ fn a_preshared_key_must_be_the_same_on_both_sides() {
         b.peer.set_psk(psk(theirs));
         let initiation = a.initiate(0).unwrap();
         let response = b.respond(0, ADDRESS_A, &initiation).unwrap();
-        assert_eq!(a.peer.finish(&response, address(ADDRESS_B), now(0)).is_ok(), right);
+        assert_eq!(a.finish(0, ADDRESS_B, &response).is_ok(), right);
     }
 }
 
@@ -63,7 +64,7 @@ fn a_retry_is_answered_like_the_first_try_and_an_answer_to_the_first_still_count
     let response = b.respond(0, ADDRESS_A, &first).unwrap();
     let second = a.initiate(6).unwrap();
     assert_ne!(first, second);
-    a.peer.finish(&response, address(ADDRESS_B), now(6)).unwrap();
+    a.finish(6, ADDRESS_B, &response).unwrap();
     let keepalive = a.peer.keepalive(now(6).tick).unwrap();
     assert_eq!(b.open(6, &keepalive), Ok(vec![]));
 }
@@ -106,11 +107,38 @@ fn snow_answers_with_and_without_psk() {
         response[8..12].copy_from_slice(&sender(&initiation).to_le_bytes());
         state.write_message(&[], &mut response[12..60]).unwrap();
         put_mac1(&mut response, &side.identity.public());
-        side.peer.finish(&response, address(ADDRESS_B), now(0)).unwrap();
+        side.finish(0, ADDRESS_B, &response).unwrap();
         let session = state.into_stateless_transport_mode().unwrap();
         let sealed = side.seal(&packet(7)).unwrap();
         assert_eq!(sealed[4..8], SNOW_INDEX.to_le_bytes());
         assert_eq!(snow_open(&session, &sealed), packet(7));
         assert_eq!(side.open(1, &snow_seal(&session, sender(&initiation), 0, &packet(8))), Ok(packet(8)));
     }
+}
+
+/// The lock is free while Diffie-Hellman is done: what is configured meanwhile wins, and no index is lost.
+#[test]
+fn keys_that_change_while_a_handshake_is_computed_make_it_worthless() {
+    let (mut a, mut b) = pair();
+    let mut work = a.peer.take_attempt();
+    let message = work.initiate(&a.identity, || 71);
+    assert!(a.peer.set_psk(Some(Secret([9; 32]))));
+    assert_eq!(a.peer.initiated(work, message, now(0).tick, Duration::ZERO), Ok(None));
+    assert_eq!((a.peer.attempt_index(), a.peer.take_retired()), (None, Some(vec![71])));
+    b.peer.set_psk(Some(Secret([9; 32])));
+
+    let initiation = a.initiate(0).unwrap();
+    let stamp = read_initiation(&b.identity, &initiation).ok().unwrap().timestamp(&b.identity).unwrap();
+    let mut work = b.peer.take_initiation(stamp, now(0).tick).ok().unwrap();
+    let response = work.answer(&b.identity, &initiation, || 72);
+    b.peer.forget_sessions();
+    assert!(b.peer.answered(work, response, stamp, address(ADDRESS_A), now(0).tick).is_err());
+    assert_eq!((b.peer.take_retired(), b.peer.newest_timestamp()), (Some(vec![72]), [0; 12]));
+
+    let response = b.respond(0, ADDRESS_A, &initiation).unwrap();
+    let mut work = a.peer.take_attempt();
+    let outcome = work.finish(&response);
+    a.peer.remove();
+    assert_eq!(a.peer.finished(work, outcome, address(ADDRESS_B), now(0)), Err(Drop::UnknownIndex));
+    assert!(!a.peer.can_send(now(0).tick));
 }

@@ -10,6 +10,7 @@ pub mod checker;
 pub mod cookie;
 pub mod deadlines;
 pub mod endpoint;
+pub mod handshake;
 pub mod keypairs;
 pub mod noise;
 pub mod peer;

@@ -5,26 +5,18 @@
 
 use super::cookie::Cookies;
 use super::endpoint::{Checked, Endpoint};
-use super::keypairs::{Keypair, Keypairs, Opened};
+use super::handshake::{Attempt, Versions};
+use super::keypairs::{Keypairs, Opened};
 use super::noise::{Noise, Timestamp};
 use super::staging::{Budget, Staging};
 use super::timers::{Due, Timers};
 use crate::observe::drop::Drop;
 use crate::plan::{PublicKey, Secret};
 use crate::time::{Now, Tick, Wall};
-use crate::wire::wireguard::{Data, COOKIE_REPLY_LEN, INITIATION_LEN, KEEPALIVE_LEN, RESPONSE_LEN};
+use crate::wire::wireguard::{Data, KEEPALIVE_LEN};
 use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
-
-/// Of one peer's initiations at most one in this time is answered (C3 row 6, kernel INITIATIONS_PER_SECOND).
-const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
-
-/// An initiation of ours that waits for its answer.
-struct Attempt<N> {
-    engine: N,
-    index: u32,
-}
 
 /// One peer of the device.
 pub struct Peer<N> {
@@ -34,20 +26,21 @@ pub struct Peer<N> {
     source_serves: Checked,
     /// Batches are refused on the way to this endpoint: send single datagrams (case 24).
     pub single_datagrams: bool,
-    keypairs: Keypairs<N>,
-    attempt: Option<Box<Attempt<N>>>,
-    cookies: Cookies,
+    pub(super) keypairs: Keypairs<N>,
+    pub(super) attempt: Option<Attempt<N>>,
+    pub(super) versions: Versions,
+    pub(super) cookies: Cookies,
     pub timers: Timers,
     pub staging: Staging,
     /// The newest timestamp that this key has shown us; it outlives sessions and engines (C3 row 12).
-    newest: Timestamp,
+    pub(super) newest: Timestamp,
     /// When an initiation was answered last.
-    answered: Option<Tick>,
-    last_handshake: Option<Wall>,
-    tx_bytes: u64,
-    rx_bytes: u64,
+    pub(super) answered: Option<Tick>,
+    pub(super) last_handshake: Option<Wall>,
+    pub(super) tx_bytes: u64,
+    pub(super) rx_bytes: u64,
     /// The control thread has been asked for a handshake and has not come to it yet.
-    handshake_asked: bool,
+    pub(super) handshake_asked: bool,
     removed: bool,
 }
 
@@ -62,6 +55,7 @@ impl<N: Noise> Peer<N> {
             single_datagrams: false,
             keypairs: Keypairs::default(),
             attempt: None,
+            versions: Versions::default(),
             cookies: Cookies::default(),
             timers: Timers::default(),
             staging: Staging::new(budget),
@@ -111,7 +105,7 @@ impl<N: Noise> Peer<N> {
         };
         if !same {
             self.psk = psk;
-            self.abandon_attempt();
+            self.keys_changed();
         }
         !same
     }
@@ -138,14 +132,14 @@ impl<N: Noise> Peer<N> {
     }
 
     /// A path may have become wide again; one refused batch every two minutes costs nothing.
-    fn try_batches_again(&mut self) {
+    pub(super) fn try_batches_again(&mut self) {
         self.single_datagrams = false;
     }
 
     /// Our own key changed, or the link went down: no session and no attempt counts any more.
     pub fn forget_sessions(&mut self) {
         self.keypairs.clear();
-        self.abandon_attempt();
+        self.keys_changed();
         self.timers.reset();
         self.handshake_asked = false;
     }
@@ -159,7 +153,13 @@ impl<N: Noise> Peer<N> {
         self.staging.clear()
     }
 
+    fn keys_changed(&mut self) {
+        self.versions.keys = self.versions.keys.wrapping_add(1);
+        self.abandon_attempt();
+    }
+
     fn abandon_attempt(&mut self) {
+        self.versions.attempts = self.versions.attempts.wrapping_add(1);
         if let Some(attempt) = self.attempt.take() {
             self.keypairs.release(attempt.index);
         }
@@ -241,7 +241,7 @@ impl<N: Noise> Peer<N> {
     }
 
     /// Only what authenticates may call this (C3 row 14). True: the peer itself moved, not just our end of its path.
-    fn roam(&mut self, from: Endpoint) -> bool {
+    pub(super) fn roam(&mut self, from: Endpoint) -> bool {
         if self.endpoint == Some(from) {
             return false;
         }
@@ -252,101 +252,6 @@ impl<N: Noise> Peer<N> {
             self.try_batches_again();
         }
         moved
-    }
-
-    // ---- handshakes ----------------------------------------------------------------------------------------------
-
-    /// Write an initiation, for a new attempt or the next try of one. `index` is asked for at most once.
-    pub fn initiate(
-        &mut self,
-        identity: &N::Identity,
-        now: Tick,
-        jitter: Duration,
-        index: impl FnOnce() -> u32,
-    ) -> Result<[u8; INITIATION_LEN], Drop> {
-        self.handshake_asked = false;
-        if self.attempt.is_none() {
-            let index = index();
-            match N::new(identity, &self.key, self.psk.as_ref(), index) {
-                Ok(engine) => self.attempt = Some(Box::new(Attempt { engine, index })),
-                Err(why) => {
-                    self.keypairs.release(index);
-                    return Err(why);
-                }
-            }
-        }
-        let mut message = [0; INITIATION_LEN];
-        let attempt = self.attempt.as_mut().ok_or(Drop::BadHandshake)?;
-        attempt.engine.initiate(&mut message)?;
-        self.cookies.sign(&mut message, now);
-        self.timers.initiation_sent(now, jitter);
-        self.tx_bytes += INITIATION_LEN as u64;
-        Ok(message)
-    }
-
-    /// The index that the attempt under way answers to.
-    pub fn attempt_index(&self) -> Option<u32> {
-        self.attempt.as_ref().map(|attempt| attempt.index)
-    }
-
-    /// May an initiation of this peer be looked at closer? Asked before more than one Diffie-Hellman is spent on it.
-    pub fn may_answer(&self, now: Tick) -> Result<(), Drop> {
-        match self.answered {
-            Some(last) if now.since(last) < INITIATION_INTERVAL => Err(Drop::PeerLimited),
-            _ => Ok(()),
-        }
-    }
-
-    /// Answer an initiation of this peer that carries `timestamp`; the flag: the peer moved.
-    pub fn respond(
-        &mut self,
-        identity: &N::Identity,
-        message: &[u8; INITIATION_LEN],
-        timestamp: Timestamp,
-        from: Endpoint,
-        now: Tick,
-        index: u32,
-    ) -> Result<([u8; RESPONSE_LEN], bool), Drop> {
-        self.may_answer(now)?;
-        if timestamp <= self.newest {
-            return Err(Drop::ReplayedInitiation);
-        }
-        let mut engine = N::new(identity, &self.key, self.psk.as_ref(), index)?;
-        let mut response = [0; RESPONSE_LEN];
-        engine.respond(message, &mut response)?;
-        self.cookies.sign(&mut response, now);
-        self.newest = timestamp;
-        self.answered = Some(now);
-        self.timers.keys_derived(now);
-        self.keypairs.install_answered(Keypair::new(engine, index, now, false));
-        self.rx_bytes += INITIATION_LEN as u64;
-        self.tx_bytes += RESPONSE_LEN as u64;
-        self.timers.received(now);
-        self.timers.sent(now);
-        Ok((response, self.roam(from)))
-    }
-
-    /// Take the answer to the attempt under way; true: the peer moved.
-    pub fn finish(&mut self, message: &[u8; RESPONSE_LEN], from: Endpoint, now: Now) -> Result<bool, Drop> {
-        let mut attempt = self.attempt.take().ok_or(Drop::UnknownIndex)?;
-        if let Err(why) = attempt.engine.finish(message) {
-            // Forged or garbled: the true answer may still come.
-            self.attempt = Some(attempt);
-            return Err(why);
-        }
-        let Attempt { engine, index } = *attempt;
-        self.keypairs.install_initiated(Keypair::new(engine, index, now.tick, true));
-        self.try_batches_again();
-        self.rx_bytes += RESPONSE_LEN as u64;
-        self.last_handshake = Some(now.wall);
-        self.timers.received(now.tick);
-        self.timers.session_made(now.tick);
-        Ok(self.roam(from))
-    }
-
-    /// A cookie is no proof of who sent it: nothing changes but the next handshake message (C3 row 14).
-    pub fn take_cookie(&mut self, message: &[u8; COOKIE_REPLY_LEN], now: Tick) -> Result<(), Drop> {
-        self.cookies.take(&self.key, message, now)
     }
 
     // ---- timers --------------------------------------------------------------------------------------------------

@@ -50,7 +50,10 @@ impl Side {
     pub fn initiate(&mut self, at: u64) -> Result<[u8; INITIATION_LEN], Drop> {
         self.next_index += 1;
         let index = self.next_index;
-        self.peer.initiate(&self.identity, now(at).tick, Duration::ZERO, || index)
+        let mut work = self.peer.take_attempt();
+        let message = work.initiate(&self.identity, || index);
+        let message = self.peer.initiated(work, message, now(at).tick, Duration::ZERO)?;
+        Ok(message.expect("nothing came between"))
     }
 
     pub fn respond(&mut self, at: u64, from: &str, message: &[u8; INITIATION_LEN]) -> Result<[u8; RESPONSE_LEN], Drop> {
@@ -61,8 +64,16 @@ impl Side {
         let timestamp = sender.timestamp(&self.identity)?;
         self.next_index += 1;
         let index = self.next_index;
-        let answer = self.peer.respond(&self.identity, message, timestamp, address(from), now(at).tick, index);
+        let mut work = self.peer.take_initiation(timestamp, now(at).tick)?;
+        let response = work.answer(&self.identity, message, || index);
+        let answer = self.peer.answered(work, response, timestamp, address(from), now(at).tick);
         answer.map(|(response, _)| response)
+    }
+
+    pub fn finish(&mut self, at: u64, from: &str, response: &[u8; RESPONSE_LEN]) -> Result<(), Drop> {
+        let mut work = self.peer.take_attempt();
+        let outcome = work.finish(response);
+        self.peer.finished(work, outcome, address(from), now(at)).map(|_| ())
     }
 
     pub fn seal(&mut self, plain: &[u8]) -> Result<Vec<u8>, Drop> {
@@ -92,7 +103,7 @@ pub fn pair() -> (Side, Side) {
 pub fn shake(a: &mut Side, b: &mut Side, at: u64) {
     let initiation = a.initiate(at).unwrap();
     let response = b.respond(at, ADDRESS_A, &initiation).unwrap();
-    a.peer.finish(&response, address(ADDRESS_B), now(at)).unwrap();
+    a.finish(at, ADDRESS_B, &response).unwrap();
     let keepalive = a.peer.keepalive(now(at).tick).unwrap();
     assert_eq!(b.open(at, &keepalive), Ok(vec![]));
 }

@@ -21,7 +21,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 from wgengine._native import Device, DeviceState, PeerPlan, Plan
 from wgengine.config import Config, Peer
 from wgengine.errors import ClosedError, ConfigError, Error, ForkedError, PrivilegeError, ReconfigError, StateError
-from wgengine.events import Broadcaster, ConfigChanged, Event, EventsLost, Failed, Subscription, TunLost, from_native
+from wgengine.events import (
+    Broadcaster,
+    ConfigChanged,
+    Event,
+    EventsLost,
+    Failed,
+    ResolveFailed,
+    Subscription,
+    TunLost,
+    from_native,
+)
 from wgengine.knobs import Knobs
 from wgengine.link import LINK_STEPS, BringUp, Link, Refusal, in_order, open_link, refused, still_owed
 from wgengine.outside import Tunnel
@@ -360,10 +370,19 @@ class Engine:
                 self._failure = reason
             case TunLost():
                 self._failure = f"the interface {self.name} is gone"
-        log.log(logging.ERROR if isinstance(event, Failed | TunLost) else logging.INFO, "%s: %s", self.name, event)
+        self._log(event)
         if self._resolver is not None:
             self._resolver.feed(event)
         self._broadcaster.publish(event)
+
+    def _log(self, event: Event) -> None:
+        match event:
+            case Failed() | TunLost():
+                log.error("%s: %s", self.name, self._failure)
+            case ResolveFailed(host=host, error=error, retry_in=seconds):
+                log.warning("%s: %s: %s; asked again in %.0f s", self.name, host, error, seconds)
+            case _:
+                log.info("%s: %s", self.name, event)
 
     # -- Guards and threads.
 

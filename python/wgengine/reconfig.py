@@ -70,6 +70,7 @@ __all__ = [
 ]
 
 BY_WG_QUICK = "wg-quick over `wgengine device`"
+BY_HOOK_RUNNERS = f"`wgengine up`, or {BY_WG_QUICK}"
 DEFAULT_ROUTES = ("0.0.0.0/0", "::/0")
 MAIN_TABLE = 254
 
@@ -112,6 +113,7 @@ def diff(
     observed: ObservedDevice | None = None,
     can_route_default: bool = False,
     can_dns: bool = False,
+    can_run_hooks: bool = False,
 ) -> Changes:
     """What turns `applied` (None: a fresh interface) into `desired`.
 
@@ -126,7 +128,7 @@ def diff(
     steps += link_steps(applied, desired, moves, can_route_default=can_route_default)
     if can_dns:
         steps += dns_steps(applied, desired)
-    return Changes(tuple(steps), tuple(_skipped(desired, can_route_default, can_dns)))
+    return Changes(tuple(steps), tuple(_skipped(desired, can_route_default, can_dns, can_run_hooks)))
 
 
 class PeerMoves(NamedTuple):
@@ -353,7 +355,7 @@ def dns_steps(applied: Config | None, desired: Config) -> Iterator[SetDNS]:
         yield SetDNS(desired.dns, desired.dns_search)
 
 
-def _skipped(desired: Config, can_route_default: bool, can_dns: bool) -> Iterator[Skipped]:
+def _skipped(desired: Config, can_route_default: bool, can_dns: bool, can_run_hooks: bool) -> Iterator[Skipped]:
     if not can_route_default and _takes_the_default(desired.table):
         for ip in DEFAULT_ROUTES:
             if desired.owner(ip) is not None:
@@ -361,9 +363,9 @@ def _skipped(desired: Config, can_route_default: bool, can_dns: bool) -> Iterato
     if not can_dns and (desired.dns or desired.dns_search):
         yield Skipped(f"dns {' '.join((*desired.dns, *desired.dns_search))}", BY_WG_QUICK)
     for name in ("pre_up", "post_up", "pre_down", "post_down"):
-        if getattr(desired, name):
+        if not can_run_hooks and getattr(desired, name):
             # a library runs no command that a file names
-            yield Skipped(name.replace("_", " "), BY_WG_QUICK)
+            yield Skipped(name.replace("_", " "), BY_HOOK_RUNNERS)
     if desired.save_config:
         yield Skipped("save config", "Config.to_text() and a file of your own")
 

@@ -31,3 +31,15 @@ def sockets_are_ours() -> bool:
 def socket_path(name: str) -> str:
     """Where the UAPI socket of an interface is."""
     return f"{SOCKETS}/{name}{SUFFIX}"
+
+
+def is_served(name: str) -> bool:
+    """Whether someone accepts connections on the UAPI socket of an interface, in whichever namespace it is."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(socket_path(name))
+        except OSError:
+            return False
+        return True

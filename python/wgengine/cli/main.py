@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # One line per verb, kept here so that `wgengine --help` loads none of them.
 VERBS = {
     "demo": "Two engines, a tunnel between them, and how fast it is.",
+    "up": "Bring up the tunnel of a wg-quick file, and keep it in the foreground.",
     "device": "Serve one WireGuard interface, configured with wg: a drop-in for wireguard-go.",
     "status": "Interfaces, their peers, handshakes and transfer.",
     "genkey": "Make a private key.",

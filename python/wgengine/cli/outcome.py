@@ -23,9 +23,21 @@ class NotRunningError(Exception):
     """The interface that the command asks about is served by nobody."""
 
 
+class InUseError(Exception):
+    """The name of an interface is taken."""
+
+
 def complain(problem: object) -> None:
     """Writes `wgengine: PROBLEM` to standard error, always as one line."""
-    print("wgengine:", " ".join(str(problem).split()), file=sys.stderr, flush=True)
+    tell("wgengine: " + " ".join(str(problem).split()))
+
+
+def tell(line: str) -> None:
+    """Writes a line to standard error. That nobody listens there any more ends nothing."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        pass
 
 
 def code_for(error: BaseException) -> int:
@@ -41,6 +53,8 @@ def code_for(error: BaseException) -> int:
 
 def describe(error: BaseException) -> str:
     """The text of an error without the `[Errno 2]` that Python puts before it."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(map(describe, error.exceptions))
     if isinstance(error, OSError) and error.errno and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         return f"{where}{error.strerror}"
@@ -49,7 +63,7 @@ def describe(error: BaseException) -> str:
 
 def is_foreseen(error: BaseException) -> bool:
     """Whether an error is the user's or the machine's, told in one line; a fault of ours is not hidden."""
-    if isinstance(error, UsageError | NotRunningError | OSError):
+    if isinstance(error, UsageError | NotRunningError | InUseError | OSError):
         return True
     from wgengine.errors import Error
 

@@ -1,0 +1,130 @@
+"""One tunnel in the foreground, from its first hook to its last.
+
+    PreUp → the interface, whole → PostUp → served; SIGHUP: the file is read again → PreDown → it goes → PostDown
+
+A hook that fails on the way up ends it, and the interface goes, as with wg-quick. On the way down nothing stops it:
+what fails is told, and the rest is done all the same. A second signal does not wait for a hook.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+from wgengine import Config, Engine, Error, Failed, ReconfigError, Subscription, TunLost, UapiRemoved
+from wgengine.cli import interface, outcome
+from wgengine.cli.hook_runner import HookRunner
+from wgengine.hooks import Hook, Phase, hooks_of
+
+Wish: TypeAlias = Literal["end", "reload", "lost"]
+
+
+class Tunnel:
+    """`reread` reads the configuration anew."""
+
+    def __init__(self, config: Config, name: str, *, reread: Callable[[], Config], as_json: bool) -> None:
+        self._config = config  # whose hooks count
+        self._name = name
+        self._reread = reread
+        self._as_json = as_json
+        self._hooks = HookRunner(to_stderr=as_json)
+        self._wishes: asyncio.Queue[Wish] = asyncio.Queue()
+        self._ending = False
+        self._had_terminal = os.isatty(0)
+
+    async def run(self) -> int:
+        """The whole of it; the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._end)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        if not await self._hooks.run(self._of("PreUp")):
+            return outcome.OK  # asked to end, and there is nothing yet
+        engine = Engine(self._config, name=self._name)
+        watching = asyncio.create_task(self._watch(engine.events()))
+        try:
+            async with engine:
+                well = await self._serve(engine)
+                well &= await self._hooks.run_regardless(self._of("PreDown"))
+        finally:
+            watching.cancel()
+        well &= await self._hooks.run_regardless(self._of("PostDown"))
+        self._say("down", f"{self._name} is down")
+        return outcome.OK if well else outcome.FAILED
+
+    def _of(self, phase: Phase) -> tuple[Hook, ...]:
+        return hooks_of(self._config, phase, self._name)
+
+    async def _serve(self, engine: Engine) -> bool:
+        """Until it shall end; whether that was asked for."""
+        if self._ending or not await self._hooks.run(self._of("PostUp")):
+            return True
+        status = await engine.status()
+        self._say(
+            "up",
+            f"{self._name} is up; Ctrl-C or SIGTERM takes it down, SIGHUP reads its file again",
+            mtu=status.mtu,
+            listen_port=status.listen_port,
+            pid=os.getpid(),
+            socket=interface.socket_path(self._name),
+        )
+        while True:
+            match await self._wishes.get():
+                case "end":
+                    return True
+                case "lost":
+                    return False
+                case "reload":
+                    await self._reload(engine)
+
+    async def _reload(self, engine: Engine) -> None:
+        """Change what differs in the file; a bad file changes nothing. Its hooks count when the tunnel goes down."""
+        try:
+            config = await asyncio.to_thread(self._reread)
+            try:
+                changes = await engine.apply(config)
+            except ReconfigError as error:  # the rest of it was done
+                self._config, changes = config, error.changes
+                outcome.complain(f"{self._name}: {outcome.describe(error)}")
+        except (Error, OSError) as error:
+            outcome.complain(f"{self._name} goes on as it was: {outcome.describe(error)}")
+            return
+        self._config = config
+        count = f"{len(changes)} changes" if len(changes) != 1 else "1 change"
+        self._say("reloaded", f"{self._name}: its file is read again, {count}", changes=list(changes))
+
+    async def _watch(self, events: Subscription) -> None:
+        """What happens to the engine by itself; the engine's log says it in words."""
+        async for event in events:
+            match event:
+                case Failed() | TunLost():
+                    self._wishes.put_nowait("lost")
+                case UapiRemoved():  # so wg-quick takes a userspace device down where it cannot delete the link
+                    self._end()
+
+    def _end(self) -> None:
+        self._ending = True
+        self._hooks.interrupt()
+        self._wishes.put_nowait("end")
+
+    def _hang_up(self) -> None:
+        if self._had_terminal and not os.isatty(0):  # it is gone, and with it whoever could end us
+            null = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (0, 1, 2):
+                os.dup2(null, descriptor)
+            self._end()
+        else:
+            self._wishes.put_nowait("reload")
+
+    def _say(self, event: str, text: str, **fields: object) -> None:
+        """Tell what happened. That nobody listens any more is no reason to end a tunnel."""
+        if not self._as_json:
+            outcome.complain(text)
+            return
+        try:
+            print(json.dumps({"event": event, "interface": self._name, **fields}, ensure_ascii=False), flush=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -29,8 +29,8 @@ python:
 		"python3), or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 
 # Debian packages by purpose; each is asked for only when what it brings is missing.
-.PHONY: packages-build packages-demo packages-test
-packages-build packages-demo packages-test: packages-%: | python
+.PHONY: packages-build packages-demo packages-test packages-fuzz
+packages-build packages-demo packages-test packages-fuzz: packages-%: | python
 	@$(PYTHON) tools/packages.py $*
 
 # Said first: a missing Rust should not be found out after a minute of other work.
@@ -75,6 +75,13 @@ test: packages-test build peers load ## every test, tier by tier, counted
 soak: packages-test build peers load ## the runs that take over a minute, whole
 	@WGENGINE_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 1800
 
+# Executions of each target.
+FUZZ_RUNS ?= 1000000
+
+.PHONY: fuzz
+fuzz: packages-fuzz $(VENV)/.tools ## every fuzz target, a million executions each (FUZZ_RUNS=N)
+	@$(BIN)/python tools/fuzz.py --runs $(FUZZ_RUNS)
+
 .PHONY: bench
 bench: packages-test build peers load ## wgengine against the other implementations on this machine, into bench.json
 	@$(BIN)/wgengine bench -o bench.json
@@ -97,6 +104,6 @@ advisories: $(VENV)/.tools ## known vulnerabilities of our Rust dependencies (fe
 
 .PHONY: clean
 clean: ## remove everything that was built here; the cache of real peers stays
-	rm -rf $(VENV) target dist bench.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) target fuzz/target fuzz/artifacts dist bench.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f python/wgengine/_native*.so
 	find python tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

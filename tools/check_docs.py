@@ -22,13 +22,14 @@ BUILDINGS = (
     "rust/io/src",
     "rust/py/src",
     "rust/load/src",
+    "rust/fuzz/src",
     "python/wgengine",
     "python/wgengine/cli",
     "tests",
     "tools",
 )
 NO_ROOMS = frozenset({"lib.rs", "mod.rs", "__init__.py", "__main__.py", "__pycache__", "py.typed"})
-TREES = ("rust", "python", "tests", "tools", "docs", ".ci")
+TREES = ("rust", "fuzz", "python", "tests", "tools", "docs", ".ci")
 
 _SECTION = re.compile(r"^#+ `(?P<folder>[\w./-]+)/`.*?\n(?P<body>.*?)(?=^#|\Z)", re.MULTILINE | re.DOTALL)
 _ROW = re.compile(r"^\| (?P<names>`[^|]*`) \|", re.MULTILINE)  # a table's row that begins with names

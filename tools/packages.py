@@ -1,6 +1,6 @@
 """Debian packages that building, the demo and the tests need: installed when we are root, else named in one line.
 
-python tools/packages.py build|demo|test
+python tools/packages.py build|demo|test|fuzz
 Only what is missing is asked for; what is there by other means than a package counts as there.
 """
 
@@ -57,7 +57,14 @@ TEST: list[Need] = [
     ("procps", command("sysctl")),
     ("git", command("git")),
 ]
-SETS: dict[str, list[Need]] = {"build": BUILD, "demo": BUILD + DEMO, "test": BUILD + DEMO + TEST}
+# libFuzzer is C++, compiled with the targets.
+FUZZ: list[Need] = [("g++", command("c++"))]
+SETS: dict[str, list[Need]] = {
+    "build": BUILD,
+    "demo": BUILD + DEMO,
+    "test": BUILD + DEMO + TEST,
+    "fuzz": BUILD + FUZZ,
+}
 
 
 def missing(needs: Sequence[Need]) -> list[str]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from progress import ROOT
 
-CRATES = ("wgengine-core", "wgengine-noise", "wgengine-io", "wgengine-load")
+CRATES = ("wgengine-core", "wgengine-noise", "wgengine-io", "wgengine-load", "wgengine-fuzz")
 PYTEST_TIERS = ("unit", "model", "netns", "interop", "crash")
 TIERS = ("rust", *PYTEST_TIERS)
 REPORTS = ROOT / "target" / "junit"

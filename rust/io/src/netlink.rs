@@ -4,6 +4,8 @@ use crate::fd;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+const MESSAGES: usize = 64;
+
 /// A socket that the kernel tells of changes in these groups; 0: of none, for questions.
 pub fn open(groups: u32) -> io::Result<OwnedFd> {
     let netlink = fd::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
@@ -35,16 +37,17 @@ pub fn receive<'a>(netlink: &OwnedFd, buffer: &'a mut [u8]) -> io::Result<&'a [u
     Ok(&buffer[..n])
 }
 
-/// Take in all that was told. True: something was, if only that there was more than the socket could hold.
+/// Take in what was told, up to a bound: a router may tell of thousands of routes at a time, and what is left keeps the
+/// socket readable. True: something was told, if only that there was more than the socket could hold.
 pub fn drain(netlink: &OwnedFd) -> bool {
     let mut told = false;
     let mut buffer = [0u8; 8192];
-    loop {
+    for _ in 0..MESSAGES {
         match receive(netlink, &mut buffer) {
-            Ok([]) => return told,
             Ok(_) => told = true,
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => told = true,
-            Err(_) => return told,
+            Err(_) => break,
         }
     }
+    told
 }

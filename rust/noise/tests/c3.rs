@@ -6,6 +6,7 @@ mod common;
 use common::*;
 use wgengine_core::observe::drop::Drop;
 use wgengine_core::plan::{PeerPlan, Plan, PublicKey, Secret};
+use wgengine_core::tunnel::endpoint::{Endpoint, Source};
 use wgengine_core::tunnel::keypairs::REJECT_AFTER_MESSAGES;
 use wgengine_core::tunnel::peer::Peer;
 use wgengine_core::wire::wireguard::{sender, Message, COOKIE_REPLY_LEN, RESPONSE_LEN};
@@ -118,6 +119,32 @@ fn c3_14_roaming_only_on_authenticated_packets() {
     data[20] ^= 1;
     assert_eq!(b.open(0, &data), Err(Drop::BadTag));
     assert_eq!(b.peer.endpoint, Some(address(ADDRESS_A)));
+}
+
+/// Our own end of the path goes the same way: it is learnt from what authenticates, and is no move of the peer.
+#[test]
+fn c3_14_n18_a_source_is_learnt_with_the_endpoint_and_looked_at_once() {
+    let came_to = |source: &str| Endpoint { source: Source::new(source.parse().unwrap(), 2), ..address(ADDRESS_B) };
+    let (mut a, mut b) = pair();
+    let initiation = a.initiate(0).unwrap();
+    let response = b.respond(0, ADDRESS_A, &initiation).unwrap();
+    assert_eq!(a.peer.finish(&response, came_to("192.0.2.1"), now(0)), Ok(false));
+    assert_eq!(a.peer.destination(1, |_| true), Some(came_to("192.0.2.1")));
+    assert_eq!(a.peer.destination(1, |_| unreachable!("looked at already")), Some(came_to("192.0.2.1")));
+    // The routes changed: it does not serve now, and does again after the next change.
+    assert_eq!(a.peer.destination(2, |_| false), Some(address(ADDRESS_B)));
+    assert_eq!(a.peer.destination(2, |_| unreachable!("looked at already")), Some(address(ADDRESS_B)));
+    assert_eq!(a.peer.destination(3, |_| true), Some(came_to("192.0.2.1")));
+    // The peer addresses another one of ours.
+    assert!(!a.peer.received(now(1).tick, true, came_to("192.0.2.9")).0, "the peer has not moved");
+    let mut looked = None;
+    assert_eq!(a.peer.destination(3, |to| looked.replace(*to).is_none()), Some(came_to("192.0.2.9")));
+    assert_eq!(looked, Some(came_to("192.0.2.9")));
+    // Configured as it is: nothing changes. Configured anew: a new path, of which nothing was learnt.
+    a.peer.set_endpoint(address(ADDRESS_B).address);
+    assert_eq!(a.peer.endpoint, Some(came_to("192.0.2.9")));
+    a.peer.set_endpoint(address(ADDRESS_A).address);
+    assert_eq!(a.peer.endpoint, Some(address(ADDRESS_A)));
 }
 
 #[test]

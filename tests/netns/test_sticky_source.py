@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from lab import program, run, until
+from peers.device import genkey
 from peers.tunnel import PORT, Tunnel, establish
 from peers.wire import DATA, INITIATION, RESPONSE, Datagram, Wire
 
@@ -140,10 +141,9 @@ def assert_all_from(tunnel: Tunnel, address: str) -> None:
         tunnel.transfer(3_000_000, "b").assert_whole()
         tunnel.transfer(3_000_000, "a").assert_whole()
         assert look().sources(DATA) == {address}
-        # b has no session any more, and knows where its peer is and by which address it is known
-        b.down()
-        b.up()
-        b.address(tunnel.ipv6[1] + "/64")
+        # with another key and then its own, b has no session any more; where its peer is it still knows, and from where
+        for private in (genkey(), b.private):
+            b.wg_set("private-key", "/dev/stdin", stdin=private)
         assert tunnel.ping("b") == 1
         assert look().sources(INITIATION) == {address}
         a.wg_set("peer", b.public, "remove")

@@ -4,6 +4,7 @@ use crate::fd;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+/// Taken in at a time.
 const MESSAGES: usize = 64;
 
 /// A socket that the kernel tells of changes in these groups; 0: of none, for questions.

@@ -128,7 +128,9 @@ fn c3_14_n18_a_source_is_learnt_with_the_endpoint_and_looked_at_once() {
     let (mut a, mut b) = pair();
     let initiation = a.initiate(0).unwrap();
     let response = b.respond(0, ADDRESS_A, &initiation).unwrap();
-    assert_eq!(a.peer.finish(&response, came_to("192.0.2.1"), now(0)), Ok(false));
+    let mut work = a.peer.take_attempt();
+    let outcome = work.finish(&response);
+    assert_eq!(a.peer.finished(work, outcome, came_to("192.0.2.1"), now(0)), Ok(false), "the peer has not moved");
     assert_eq!(a.peer.destination(1, |_| true), Some(came_to("192.0.2.1")));
     assert_eq!(a.peer.destination(1, |_| unreachable!("looked at already")), Some(came_to("192.0.2.1")));
     // The routes changed: it does not serve now, and does again after the next change.

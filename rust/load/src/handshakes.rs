@@ -2,7 +2,8 @@
 //!
 //! A closed loop: so many handshakes are under way at a time, and one that is answered is followed by the next. So the
 //! rate is what the responder can do, as long as this generator is not the slower one; it does about as much work.
-//! Cookies are followed as the protocol wants (whitepaper 5.4.7). Each initiator has a source address of its own.
+//! Cookies are followed as the protocol wants (whitepaper 5.4.7). With `--sources RANGE` each initiator has an address of
+//! its own; with `--roam 1` as well each handshake comes from the next one.
 
 use crate::arguments::{Arguments, Range};
 use crate::identity::private;
@@ -50,6 +51,8 @@ struct Loop {
     to: SocketAddrV4,
     key: PublicKey,
     initiators: Vec<Initiator>,
+    /// Where the next handshake comes from, where each has another source.
+    roam: Option<Range>,
     next: usize,
     under_way: usize,
     epoch: Instant,
@@ -63,6 +66,7 @@ pub fn run(mut arguments: Arguments) -> Result<String, String> {
     let most = arguments.number("outstanding", 32)?.max(1) as usize;
     let lasts = arguments.seconds("seconds", 3.0)?;
     let sources: Option<Range> = arguments.range("sources")?;
+    let roam = sources.filter(|_| arguments.number("roam", 0).is_ok_and(|roam| roam > 0));
     let port = arguments.number("port", 0)? as u16;
     arguments.end()?;
     let socket =
@@ -80,7 +84,7 @@ pub fn run(mut arguments: Arguments) -> Result<String, String> {
     });
     let initiators: Vec<Initiator> = initiators.collect();
     let tally = Tally::default();
-    let mut shaking = Loop { socket, to, key, initiators, next: 0, under_way: 0, epoch: Instant::now(), tally };
+    let mut shaking = Loop { socket, to, key, initiators, roam, next: 0, under_way: 0, epoch: Instant::now(), tally };
     shaking.shake(most, lasts).map_err(|why| format!("{to}: {why}"))
 }
 
@@ -126,6 +130,9 @@ impl Loop {
                 self.tally.failed += 1;
                 return Ok(false);
             };
+            if let Some(range) = self.roam {
+                self.initiators[number].from = Some(range.at(self.tally.begun + 1));
+            }
             self.initiators[number].attempt = Some(Attempt { noise, begun: Instant::now(), tries: 0 });
             self.under_way += 1;
             self.tally.begun += 1;

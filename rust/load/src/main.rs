@@ -6,6 +6,7 @@
 //! identities         their public keys, to be made peers of the device under test
 //! send-numbered      numbered UDP packets, and
 //! receive-numbered   which of them arrived, in which order
+//! spray              UDP packets to very many addresses, one after the other
 //! sink               an open socket that nobody reads
 //! ```
 //!
@@ -21,14 +22,16 @@ mod pace;
 mod random;
 mod report;
 mod socket;
+mod spray;
 
 use arguments::Arguments;
 use std::process::ExitCode;
 
 fn run(words: Vec<String>) -> Result<String, String> {
     let mut words = words.into_iter();
-    let command =
-        words.next().ok_or("which load? flood, handshakes, identities, send-numbered, receive-numbered, sink")?;
+    let command = words
+        .next()
+        .ok_or("which load? flood, handshakes, identities, send-numbered, receive-numbered, spray, sink")?;
     let arguments = Arguments::read(words)?;
     match command.as_str() {
         "flood" => flood::run(arguments),
@@ -36,6 +39,7 @@ fn run(words: Vec<String>) -> Result<String, String> {
         "identities" => identity::run(arguments),
         "send-numbered" => numbered::send(arguments),
         "receive-numbered" => numbered::receive(arguments),
+        "spray" => spray::run(arguments),
         "sink" => socket::sink(arguments),
         _ => Err(format!("{command}: no such load")),
     }

@@ -53,6 +53,8 @@ def wakeups(device: Device) -> int:
     return sum(int(line.split()[1]) for line in said.splitlines() if line.startswith("voluntary_ctxt_switches:"))
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(300)
 def test_l7_a_hundred_thousand_peers_cost_nothing_while_they_are_silent(
     lab: Lab, soak: bool, record_property: Record
 ) -> None:
@@ -76,6 +78,8 @@ def test_l7_a_hundred_thousand_peers_cost_nothing_while_they_are_silent(
     assert len(device.show().peers) == count
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(300)
 def test_r2_ten_thousand_unreachable_peers_that_are_sent_to_stay_within_the_budget(
     lab: Lab, soak: bool, record_property: Record
 ) -> None:
@@ -103,6 +107,8 @@ def test_r2_ten_thousand_unreachable_peers_that_are_sent_to_stay_within_the_budg
     assert most - before >= MIB, "nothing was staged: this was no test"
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(300)
 def test_r3_peers_that_come_and_go_leave_nothing(lab: Lab, soak: bool, record_property: Record) -> None:
     """Whole: a million are added and removed after the warm-up."""
     rounds, each = (125, 10_000) if soak else (50, 5_000)
@@ -121,6 +127,8 @@ def test_r3_peers_that_come_and_go_leave_nothing(lab: Lab, soak: bool, record_pr
     assert abs(growth) <= 2 * MIB
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(300)
 def test_r4_a_source_for_each_handshake_fills_no_table(lab: Lab, soak: bool, record_property: Record) -> None:
     """Each handshake comes from another address, which is real: it brings the cookie that it was given.
 
@@ -156,6 +164,8 @@ def test_r4_a_source_for_each_handshake_fills_no_table(lab: Lab, soak: bool, rec
     assert device.process.running
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(300)
 def test_r5_a_thousand_idle_peers_let_it_sleep(lab: Lab, soak: bool, record_property: Record) -> None:
     seconds = 60 if soak else 10
     device = alone(lab)

@@ -91,6 +91,14 @@ lint: build ## format, types, borders, licences: everything that needs no test r
 	@$(PYTHON) tools/toolchains.py rustfmt clippy
 	@$(BIN)/python tools/lint.py
 
+.PHONY: wheels
+wheels: $(VENV)/.tools ## wheels for Linux and macOS and a source distribution, built and checked, into dist/
+	@$(BIN)/python tools/wheels.py
+
+.PHONY: wheels-try
+wheels-try: packages-demo $(VENV)/.tools ## the wheels in dist/, run in fresh environments of every Python to be had
+	@$(BIN)/python tools/wheels_try.py $(TREES)
+
 .PHONY: fmt
 fmt: $(VENV)/.tools ## put every source file into its one form
 	@$(PYTHON) tools/toolchains.py rustfmt

@@ -13,10 +13,15 @@ __all__ = [
     "PresharedKey",
     "PrivateKey",
     "PublicKey",
+    "keep_secret",
     "version",
 ]
 
 version: str
+
+def keep_secret() -> None:
+    """Writes no core file of this process and lets nobody but root look into its memory. For programs of our own: a
+    library does not decide that for its host. Raises OSError."""
 
 @final
 class PrivateKey:

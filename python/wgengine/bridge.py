@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from wgengine.errors import ClosedError, ForkedError, StateError, TimedOutError
+from wgengine.errors import ClosedError, StateError, TimedOutError
+from wgengine.forks import Owner
 
 __all__ = ["Listener", "LoopThread"]
 
@@ -21,7 +21,7 @@ class LoopThread:
     """An event loop in a daemon thread. Who waits for it reacts to Ctrl-C: signals interrupt the wait for a lock."""
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
+        self._owner = Owner()
         self._lock = threading.Lock()  # so that nothing is handed over after the order to stop
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -29,6 +29,7 @@ class LoopThread:
 
     def start(self) -> None:
         """Start the thread; StateError when it was started before."""
+        self._owner.check()
         with self._lock:
             if self._loop is not None:
                 raise StateError("an engine is started once; make another Engine")
@@ -56,7 +57,7 @@ class LoopThread:
     @property
     def is_ours(self) -> bool:
         """False in a forked child, which has the object but not the thread."""
-        return os.getpid() == self._pid
+        return self._owner.is_here
 
     def finish(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run the last coroutine, then end the loop and its thread. Again: waits for the same end."""
@@ -82,8 +83,7 @@ class LoopThread:
             pass
 
     def _hand_over(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        if not self.is_ours:
-            raise ForkedError("this engine belongs to the parent process; make one of your own after the fork")
+        self._owner.check()
         with self._lock:
             if self._loop is None:
                 raise StateError("the engine is not started; write: with Engine(...) as engine")
@@ -161,7 +161,8 @@ class Listener(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if self._thread.is_ours:
+            self.close()
 
 
 async def _next(source: AsyncIterator[T]) -> T:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
 import time
 import weakref
 from collections.abc import Callable, Coroutine
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
 from wgengine._native import Device, DeviceState, PeerPlan, Plan
 from wgengine.config import Config, Peer
-from wgengine.errors import ClosedError, ConfigError, Error, ForkedError, PrivilegeError, ReconfigError, StateError
+from wgengine.errors import ClosedError, ConfigError, Error, PrivilegeError, ReconfigError, StateError
 from wgengine.events import (
     Broadcaster,
     ConfigChanged,
@@ -32,6 +31,7 @@ from wgengine.events import (
     TunLost,
     from_native,
 )
+from wgengine.forks import Owner
 from wgengine.knobs import Knobs
 from wgengine.link import LINK_STEPS, BringUp, Link, Refusal, in_order, open_link, refused, still_owed
 from wgengine.outside import Tunnel
@@ -79,7 +79,7 @@ class Engine:
         self._listen_port = listen_port
         self._uapi = uapi and mode != "memory"
         self._knobs = knobs
-        self._pid = os.getpid()
+        self._owner = Owner()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._device: Device | None = None
         self._link: Link | None = None
@@ -132,7 +132,7 @@ class Engine:
     # -- Its life.
 
     async def __aenter__(self) -> Self:
-        self._check_process()
+        self._owner.check()
         if self._loop is not None or self._closed:
             raise StateError("an engine is started once; make another Engine")
         self._loop = asyncio.get_running_loop()
@@ -146,12 +146,12 @@ class Engine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if os.getpid() == self._pid:  # a forked child that leaves this block leaves the parent's engine alone
+        if self._owner.is_here:  # a forked child that leaves this block leaves the parent's engine alone
             await self.close()
 
     async def close(self) -> None:
         """Stop and take everything down: the interface, its addresses and routes. Again: waits for the same end."""
-        self._check_process()
+        self._owner.check()
         if self._loop is None or self._loop.is_closed():  # never started, or its loop ended before it
             await self._stop_device()
             return
@@ -162,7 +162,7 @@ class Engine:
 
     async def wait_closed(self) -> None:
         """Wait until the engine is closed."""
-        self._check_process()
+        self._owner.check()
         await self._closed_event.wait()
 
     # -- What it does.
@@ -180,7 +180,7 @@ class Engine:
 
     def plan(self, config: Config) -> Changes:
         """What `apply` would do, not done."""
-        self._check_process()
+        self._owner.check()
         _check_config(config)
         observed = self._device.state() if self._device is not None and self._changed_outside else None
         return self._changes(self._effective(config), observed)
@@ -191,7 +191,7 @@ class Engine:
 
     def events(self) -> Subscription:
         """What happens from now on, in a bounded queue of the caller's own: `async for event in engine.events()`."""
-        self._check_process()
+        self._owner.check()
         return self._broadcaster.subscribe()
 
     # -- Starting and ending.
@@ -199,7 +199,7 @@ class Engine:
     async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._device = device = await self._call(self._open)
         # at the latest when the interpreter exits, and never in a forked child, whose threads do not exist
-        self._finalizer = weakref.finalize(self, _close_here, device, self._pid)
+        self._finalizer = weakref.finalize(self, _close_here, device, self._owner)
         if self._mode == "tun":
             self._link = open_link(device.name, device.ifindex)
         self._resolver = Resolver(place=self._place, sent=self._sent_to, publish=self._publish, lookup=self._look_up)
@@ -386,17 +386,13 @@ class Engine:
 
     # -- Guards and threads.
 
-    def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            raise ForkedError("this engine belongs to the parent process; make one of your own after the fork")
-
     def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:
             raise StateError("the engine runs on another event loop; call it there, or use wgengine.sync.Engine")
 
     def _running(self, *, failed_too: bool = False) -> Device:
         """The device, if the engine is in a state to use it."""
-        self._check_process()
+        self._owner.check()
         if self._closed or self._closing is not None:
             raise ClosedError("the engine is closed; make another Engine")
         if self._device is None:
@@ -457,8 +453,8 @@ def _check_config(config: object) -> None:
         raise TypeError(f"a Config is wanted, not {type(config).__name__}; Config.from_file(path) reads one")
 
 
-def _close_here(device: Device, pid: int) -> None:
-    if os.getpid() == pid:
+def _close_here(device: Device, owner: Owner) -> None:
+    if owner.is_here:
         device.close()
 
 

@@ -11,6 +11,7 @@
 //! | [`link`], [`changes`] | watches our interface: up, down, MTU, gone; how the kernel tells of changes |
 //! | [`uapi`] | serves the configuration socket |
 //! | [`fd`], [`poller`] | what differs between Linux and macOS: making descriptors, waiting for them |
+//! | [`process`] | the process around the devices: whether a fork made it, what it keeps out of core files |
 //! | [`ring`], [`counters`], [`clock`], [`random`], [`wake`] | events upwards, counts, time, chance, waking a thread |
 
 pub mod changes;
@@ -25,6 +26,7 @@ pub mod link;
 pub mod netlink;
 pub mod offloads;
 pub mod poller;
+pub mod process;
 pub mod random;
 pub mod ring;
 pub mod shard;

@@ -1,6 +1,7 @@
 //! Watches our interface: up or down, its MTU, and whether it is still there.
 
 use crate::changes;
+use crate::fd::Held;
 use crate::shared::Shared;
 use crate::tun::{self, Tun};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -10,7 +11,7 @@ use wgengine_core::observe::event::Event;
 /// Told of link changes by the kernel; what changed is then read afresh.
 #[derive(Debug)]
 pub struct Watch {
-    changes: OwnedFd,
+    changes: Held<OwnedFd>,
 }
 
 impl Watch {

@@ -1,6 +1,6 @@
 //! rtnetlink sockets: told of changes, which are then read afresh, or asked.
 
-use crate::fd;
+use crate::fd::{self, Held};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 const MESSAGES: usize = 64;
 
 /// A socket that the kernel tells of changes in these groups; 0: of none, for questions.
-pub fn open(groups: u32) -> io::Result<OwnedFd> {
+pub fn open(groups: u32) -> io::Result<Held<OwnedFd>> {
     let netlink = fd::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
     // SAFETY: all zero is a valid sockaddr_nl.
     let mut address: libc::sockaddr_nl = unsafe { core::mem::zeroed() };
@@ -17,7 +17,7 @@ pub fn open(groups: u32) -> io::Result<OwnedFd> {
     let len = size_of_val(&address) as libc::socklen_t;
     // SAFETY: `address` outlives the call and its length is given.
     fd::check(unsafe { libc::bind(netlink.as_raw_fd(), (&raw const address).cast(), len) })?;
-    Ok(netlink)
+    Ok(Held::new(netlink))
 }
 
 pub fn send(netlink: &OwnedFd, message: &[u8]) -> io::Result<()> {

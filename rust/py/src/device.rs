@@ -3,6 +3,7 @@
 use crate::error::{self, ConfigError};
 use crate::keys::PublicKey;
 use crate::plan::Plan;
+use crate::process;
 use crate::state::DeviceState;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -30,6 +31,17 @@ fn borrow(fd: RawFd) -> PyResult<BorrowedFd<'static>> {
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
+impl Device {
+    /// The device, for the process that made it: a fork's child has no thread that would answer, and a lock in its copy
+    /// may be held for ever.
+    fn ours(&self) -> PyResult<&Running> {
+        match self.running.is_inherited() {
+            true => Err(error::forked()),
+            false => Ok(&self.running),
+        }
+    }
+}
+
 #[pymethods]
 impl Device {
     /// Makes and starts a device. Raises PrivilegeError where a TUN may not be made, OSError (its errno kept) for a name,
@@ -51,6 +63,7 @@ impl Device {
         udp_gso: bool,
         udp_gro: bool,
     ) -> PyResult<Device> {
+        process::tell_us_of_forks(py)?;
         let shown = name.unwrap_or("wg%d").to_owned();
         let tun = match (tun_fd, memory) {
             (Some(_), true) => return Err(ConfigError::new_err("tun_fd and memory exclude each other")),
@@ -90,20 +103,20 @@ impl Device {
 
     /// Readable while events wait.
     #[getter]
-    fn event_fd(&self) -> RawFd {
-        self.running.event_fd()
+    fn event_fd(&self) -> PyResult<RawFd> {
+        Ok(self.ours()?.event_fd())
     }
 
     /// The TUN's own descriptor (its first queue's). Not to be closed.
     #[getter]
-    fn tun_fd(&self) -> RawFd {
-        self.running.tun_fd()
+    fn tun_fd(&self) -> PyResult<RawFd> {
+        Ok(self.ours()?.tun_fd())
     }
 
     /// The far end of an in-memory device. Not to be closed.
     #[getter]
-    fn memory_fd(&self) -> Option<RawFd> {
-        self.running.memory_fd()
+    fn memory_fd(&self) -> PyResult<Option<RawFd>> {
+        Ok(self.ours()?.memory_fd())
     }
 
     #[getter]
@@ -113,29 +126,32 @@ impl Device {
 
     /// Changes what the plan says, as one step. Raises OSError, and then nothing has changed.
     fn commit(&self, py: Python<'_>, plan: &Bound<'_, Plan>) -> PyResult<()> {
-        if self.running.is_closed() {
+        let running = self.ours()?;
+        if running.is_closed() {
             return Err(error::closed());
         }
         let plan = &plan.get().0;
-        py.detach(|| self.running.shared().commit(plan)).map_err(|e| {
+        py.detach(|| running.shared().commit(plan)).map_err(|e| {
             let port = plan.listen_port.unwrap_or(0);
             error::os(&e, &format!("listen_port {port}, fwmark {:#x}", plan.fwmark.unwrap_or(0)))
         })
     }
 
-    fn state(&self, py: Python<'_>) -> DeviceState {
-        py.detach(|| self.running.shared().state().into())
+    fn state(&self, py: Python<'_>) -> PyResult<DeviceState> {
+        let running = self.ours()?;
+        Ok(py.detach(|| running.shared().state().into()))
     }
 
     /// One request of the cross-platform configuration protocol, and its answer.
-    fn uapi(&self, py: Python<'_>, request: &str) -> String {
-        py.detach(|| answer(self.running.shared(), request).to_string())
+    fn uapi(&self, py: Python<'_>, request: &str) -> PyResult<String> {
+        let running = self.ours()?;
+        Ok(py.detach(|| answer(running.shared(), request).to_string()))
     }
 
     /// Events that wait, oldest first: (kind, unix time, fields).
     #[pyo3(signature = (limit=256))]
     fn drain<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Vec<(&'static str, f64, Bound<'py, PyDict>)>> {
-        let drained = self.running.drain(limit);
+        let drained = self.ours()?.drain(limit);
         let mut told = Vec::with_capacity(drained.events.len() + 1);
         if drained.lost > 0 {
             let fields = PyDict::new(py);
@@ -152,25 +168,25 @@ impl Device {
     }
 
     /// How many packets died of each reason.
-    fn drops(&self) -> BTreeMap<&'static str, u64> {
-        self.running.drops().into_iter().collect()
+    fn drops(&self) -> PyResult<BTreeMap<&'static str, u64>> {
+        Ok(self.ours()?.drops().into_iter().collect())
     }
 
     /// What went by, by name.
-    fn counters(&self) -> BTreeMap<&'static str, u64> {
-        self.running.totals().into_iter().collect()
+    fn counters(&self) -> PyResult<BTreeMap<&'static str, u64>> {
+        Ok(self.ours()?.totals().into_iter().collect())
     }
 
     /// Which offloads are in use.
-    fn offloads(&self) -> BTreeMap<&'static str, bool> {
-        let offloads = &self.running.shared().offloads;
-        offloads.names().into_iter().map(|(name, flag)| (name, flag.load(Ordering::Relaxed))).collect()
+    fn offloads(&self) -> PyResult<BTreeMap<&'static str, bool>> {
+        let offloads = &self.ours()?.shared().offloads;
+        Ok(offloads.names().into_iter().map(|(name, flag)| (name, flag.load(Ordering::Relaxed))).collect())
     }
 
     /// Switches offloads while packets flow. Raises OSError when the kernel refuses.
     #[pyo3(signature = (*, tun_offload=None, udp_gso=None, udp_gro=None))]
     fn set_offloads(&self, tun_offload: Option<bool>, udp_gso: Option<bool>, udp_gro: Option<bool>) -> PyResult<()> {
-        self.running.shared().set_offloads(tun_offload, udp_gso, udp_gro).map_err(|e| error::os(&e, "offloads"))
+        self.ours()?.shared().set_offloads(tun_offload, udp_gso, udp_gro).map_err(|e| error::os(&e, "offloads"))
     }
 
     /// A new session with this peer now, as if two minutes had passed; the one in use goes on until there is another.
@@ -180,8 +196,10 @@ impl Device {
     }
 
     /// Ends all threads and gives everything back. May be called again.
-    fn close(&self, py: Python<'_>) {
-        py.detach(|| self.running.close());
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let running = self.ours()?;
+        py.detach(|| running.close());
+        Ok(())
     }
 }
 

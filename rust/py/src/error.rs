@@ -8,6 +8,7 @@ use wgengine_io::device::StartError;
 pyo3::import_exception!(wgengine.errors, ConfigError);
 pyo3::import_exception!(wgengine.errors, StateError);
 pyo3::import_exception!(wgengine.errors, ClosedError);
+pyo3::import_exception!(wgengine.errors, ForkedError);
 pyo3::import_exception!(wgengine.errors, PrivilegeError);
 
 /// What would help where a TUN may not be made.
@@ -66,6 +67,10 @@ mod libc_errno {
     pub const EADDRINUSE: i32 = 98;
     #[cfg(not(target_os = "linux"))]
     pub const EADDRINUSE: i32 = 48;
+}
+
+pub fn forked() -> PyErr {
+    ForkedError::new_err("this device belongs to the parent process; make one of your own after the fork")
 }
 
 pub fn closed() -> PyErr {

@@ -6,6 +6,7 @@ mod device;
 mod error;
 mod keys;
 mod plan;
+mod process;
 mod state;
 
 /// The engine's native half. Private: import `wgengine` instead.
@@ -17,6 +18,8 @@ mod _native {
     use super::keys::{PresharedKey, PrivateKey, PublicKey};
     #[pymodule_export]
     use super::plan::{PeerPlan, Plan};
+    #[pymodule_export]
+    use super::process::keep_secret;
     #[pymodule_export]
     use super::state::{DeviceState, PeerState};
 

@@ -1,3 +1,4 @@
+use crate::fd::Held;
 use crate::netlink;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,10 +21,10 @@ const fn group(number: u32) -> u32 {
     1 << (number - 1)
 }
 
-pub fn of_links() -> io::Result<OwnedFd> {
+pub fn of_links() -> io::Result<Held<OwnedFd>> {
     netlink::open(libc::RTMGRP_LINK as u32)
 }
 
-pub fn of_routes() -> io::Result<OwnedFd> {
+pub fn of_routes() -> io::Result<Held<OwnedFd>> {
     netlink::open(ROUTES)
 }

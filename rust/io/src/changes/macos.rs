@@ -1,16 +1,16 @@
-use crate::fd::{nonblocking, socket};
+use crate::fd::{nonblocking, socket, Held};
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// A routing socket tells of everything, and cannot be asked for less.
-pub fn of_links() -> io::Result<OwnedFd> {
+pub fn of_links() -> io::Result<Held<OwnedFd>> {
     let routing = socket(libc::PF_ROUTE, libc::SOCK_RAW, libc::AF_UNSPEC)?;
     nonblocking(&routing)?;
-    Ok(routing)
+    Ok(Held::new(routing))
 }
 
-pub fn of_routes() -> io::Result<OwnedFd> {
+pub fn of_routes() -> io::Result<Held<OwnedFd>> {
     of_links()
 }
 

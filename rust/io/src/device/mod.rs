@@ -5,6 +5,7 @@ mod commit;
 use crate::control::Control;
 use crate::counters;
 use crate::offloads::Offloads;
+use crate::process::Process;
 use crate::ring::Drained;
 use crate::shard::Shard;
 use crate::shared::Shared;
@@ -76,8 +77,7 @@ pub struct Device {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     uapi: Mutex<Option<uapi::Server>>,
-    /// The process that started it: a fork's child has neither the threads nor a right to the rest.
-    process: u32,
+    process: Process,
 }
 
 /// One data thread on one or two cores; more where there are cores to spare for the rest.
@@ -150,7 +150,7 @@ impl Device {
             shared: shared.clone(),
             threads: Mutex::default(),
             uapi: Mutex::default(),
-            process: std::process::id(),
+            process: Process::current(),
         };
         for number in 0..queues {
             let shard = Shard::new(number, shared.clone())?;
@@ -228,8 +228,8 @@ impl Device {
 
     /// Are we a fork's child? Then nothing is ours to end, and no lock may be taken: a thread that the fork left behind
     /// may hold it.
-    fn is_inherited(&self) -> bool {
-        self.process != std::process::id()
+    pub fn is_inherited(&self) -> bool {
+        !self.process.is_current()
     }
 
     pub fn is_closed(&self) -> bool {

@@ -1,6 +1,6 @@
 use super::{check, owned};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 pub fn socket(domain: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
     // SAFETY: no pointers; the result is a fresh descriptor.
@@ -17,8 +17,8 @@ pub fn pair() -> io::Result<[OwnedFd; 2]> {
     Ok(ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
-/// From now on `old`'s number means what `new` means.
-pub fn replace(old: &OwnedFd, new: &OwnedFd) -> io::Result<()> {
-    // SAFETY: both descriptors are open.
-    check(unsafe { libc::dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) })
+/// From now on `number` means what `new` means.
+pub(super) fn replace_number(number: RawFd, new: &OwnedFd) -> io::Result<()> {
+    // SAFETY: dup3 takes numbers; the caller's right to this one is `Held`'s or an `OwnedFd`'s.
+    check(unsafe { libc::dup3(new.as_raw_fd(), number, libc::O_CLOEXEC) })
 }

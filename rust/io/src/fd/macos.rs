@@ -1,11 +1,15 @@
 use super::{check, nonblocking, owned};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// A program that another thread starts between the two steps inherits it; macOS has no way to do both in one.
 pub fn not_inherited(fd: &OwnedFd) -> io::Result<()> {
+    close_on_exec(fd.as_raw_fd())
+}
+
+fn close_on_exec(number: RawFd) -> io::Result<()> {
     // SAFETY: fcntl with integers only.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })
 }
 
 pub fn socket(domain: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
@@ -30,9 +34,9 @@ pub fn pair() -> io::Result<[OwnedFd; 2]> {
     Ok(ends)
 }
 
-/// From now on `old`'s number means what `new` means.
-pub fn replace(old: &OwnedFd, new: &OwnedFd) -> io::Result<()> {
-    // SAFETY: both descriptors are open.
-    check(unsafe { libc::dup2(new.as_raw_fd(), old.as_raw_fd()) })?;
-    not_inherited(old)
+/// From now on `number` means what `new` means.
+pub(super) fn replace_number(number: RawFd, new: &OwnedFd) -> io::Result<()> {
+    // SAFETY: dup2 takes numbers; the caller's right to this one is `Held`'s or an `OwnedFd`'s.
+    check(unsafe { libc::dup2(new.as_raw_fd(), number) })?;
+    close_on_exec(number)
 }

@@ -1,5 +1,6 @@
 //! Makes descriptors that are not inherited by programs that the process starts: Linux in one step, macOS in two.
 
+mod held;
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
 mod system;
@@ -10,9 +11,11 @@ mod system;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+pub use held::{let_go_of_all, Held};
 #[cfg(target_os = "macos")]
 pub use system::not_inherited;
-pub use system::{pair, replace, socket};
+use system::replace_number;
+pub use system::{pair, socket};
 
 /// What a system call that makes descriptors gave: one that nobody else owns, or its error.
 ///
@@ -22,6 +25,11 @@ pub unsafe fn owned(result: libc::c_int) -> io::Result<OwnedFd> {
     check(result)?;
     // SAFETY: the caller's promise.
     Ok(unsafe { OwnedFd::from_raw_fd(result) })
+}
+
+/// From now on `old`'s number means what `new` means.
+pub fn replace(old: &OwnedFd, new: &OwnedFd) -> io::Result<()> {
+    replace_number(old.as_raw_fd(), new)
 }
 
 pub fn check(result: libc::c_int) -> io::Result<()> {

@@ -1,4 +1,4 @@
-use crate::fd::{check, owned};
+use crate::fd::{check, owned, Held};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
@@ -8,7 +8,7 @@ const ROOM: usize = 5;
 /// Waits until one of the watched descriptors is readable.
 #[derive(Debug)]
 pub struct Poller {
-    epoll: OwnedFd,
+    epoll: Held<OwnedFd>,
 }
 
 /// Who was found ready.
@@ -33,7 +33,7 @@ impl Poller {
     pub fn new() -> io::Result<Poller> {
         // SAFETY: no pointers; the result is a fresh descriptor.
         let epoll = unsafe { owned(libc::epoll_create1(libc::EPOLL_CLOEXEC)) }?;
-        Ok(Poller { epoll })
+        Ok(Poller { epoll: Held::new(epoll) })
     }
 
     /// Tell `token` whenever `fd` is readable, until it is closed.

@@ -10,7 +10,7 @@ mod system;
 #[path = "macos.rs"]
 mod system;
 
-use crate::fd;
+use crate::fd::{self, Held};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -30,16 +30,16 @@ pub struct Tun {
     pub name: String,
     /// 0 for a socket pair.
     pub ifindex: u32,
-    queues: Vec<OwnedFd>,
+    queues: Vec<Held<OwnedFd>>,
     /// A TUN without the virtio header: packets come and go bare, one by one.
     bare: bool,
     /// The far end of a socket pair, for whoever plays the kernel.
-    pub far: Option<OwnedFd>,
+    pub far: Option<Held<OwnedFd>>,
 }
 
 impl Tun {
     pub fn new(name: String, ifindex: u32, queues: Vec<OwnedFd>) -> Tun {
-        Tun { name, ifindex, queues, bare: false, far: None }
+        Tun { name, ifindex, queues: queues.into_iter().map(Held::new).collect(), bare: false, far: None }
     }
 
     /// The same without the virtio header.
@@ -56,7 +56,7 @@ impl Tun {
                 let _ = fd::set_option(end, libc::SOL_SOCKET, buffer, MEMORY);
             }
         }
-        Ok(Tun { name: "memory".into(), ifindex: 0, queues: vec![near], bare: false, far: Some(far) })
+        Ok(Tun { far: Some(Held::new(far)), ..Tun::new("memory".into(), 0, vec![near]) })
     }
 
     pub fn queues(&self) -> usize {

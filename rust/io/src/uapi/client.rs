@@ -6,6 +6,7 @@
 //! While an answer waits to be taken, nothing more is read, so a client holds one request and one answer at most.
 
 use super::{answer, Handler};
+use crate::fd::Held;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -35,7 +36,7 @@ pub enum Turn {
 
 /// A connection.
 pub struct Client {
-    stream: UnixStream,
+    stream: Held<UnixStream>,
     inbox: Inbox,
     outbox: Zeroizing<String>,
     sent: usize,
@@ -49,7 +50,7 @@ impl Client {
         stream.set_nonblocking(true)?;
         no_sigpipe(&stream)?;
         Ok(Client {
-            stream,
+            stream: Held::new(stream),
             inbox: Inbox::new(),
             outbox: Zeroizing::default(),
             sent: 0,

@@ -84,6 +84,7 @@ impl Watch {
 
 #[cfg(target_os = "linux")]
 mod notice {
+    use crate::fd::Held;
     use std::ffi::CString;
     use std::fs::File;
     use std::io::{self, Read};
@@ -93,7 +94,7 @@ mod notice {
 
     /// An inotify watch on one file.
     #[derive(Debug)]
-    pub struct Notice(File);
+    pub struct Notice(Held<File>);
 
     impl Notice {
         pub fn of(path: &Path) -> io::Result<Notice> {
@@ -104,7 +105,7 @@ mod notice {
                 return Err(io::Error::last_os_error());
             }
             // SAFETY: `fd` was just made and nobody else owns it.
-            let notice = Notice(unsafe { File::from_raw_fd(fd) });
+            let notice = Notice(Held::new(unsafe { File::from_raw_fd(fd) }));
             // Our own socket keeps the inode alive, so its removal shows as a change of the number of links.
             let mask = libc::IN_ATTRIB | libc::IN_DELETE_SELF | libc::IN_MOVE_SELF | libc::IN_DONT_FOLLOW;
             // SAFETY: `path` is a string that ends in NUL and outlives the call.

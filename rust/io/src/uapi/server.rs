@@ -3,6 +3,7 @@
 use super::client::{Client, Turn, REQUEST_MAX};
 use super::file::{SocketFile, Watch};
 use super::Handler;
+use crate::fd::Held;
 use crate::wake::Wake;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
@@ -49,7 +50,7 @@ impl Server {
         let file = path.map(|path| SocketFile::at(&path)).transpose()?;
         let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake: Wake::new()? });
         let work = Loop {
-            listener,
+            listener: Held::new(listener),
             stop: stop.clone(),
             watch: file.clone().map(Watch::new),
             on_removed,
@@ -89,7 +90,7 @@ impl Drop for Server {
 
 /// What the thread owns.
 struct Loop {
-    listener: UnixListener,
+    listener: Held<UnixListener>,
     stop: Arc<Stop>,
     /// Gone after it has told.
     watch: Option<Watch>,

@@ -4,7 +4,7 @@ use super::address::Raw;
 use super::ancillary::Ancillary;
 use super::system::RECEIVE_PKTINFO;
 use super::Family;
-use crate::fd;
+use crate::fd::{self, Held};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -16,14 +16,14 @@ const BUFFER: libc::c_int = 7 << 20;
 /// A bound socket.
 #[derive(Debug)]
 pub struct Socket {
-    fd: OwnedFd,
+    fd: Held<OwnedFd>,
 }
 
 impl Socket {
     /// Bind to `port` on all addresses of the family; 0 lets the kernel choose. `shared` joins a port that we hold already.
     pub fn bind(family: Family, port: u16, mark: u32, shared: bool) -> io::Result<Socket> {
         let domain = if family == Family::V4 { libc::AF_INET } else { libc::AF_INET6 };
-        let socket = Socket { fd: fd::socket(domain, libc::SOCK_DGRAM, 0)? };
+        let socket = Socket { fd: Held::new(fd::socket(domain, libc::SOCK_DGRAM, 0)?) };
         if family == Family::V6 {
             socket.set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
         }

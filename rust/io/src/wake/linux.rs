@@ -1,18 +1,18 @@
-use crate::fd::owned;
+use crate::fd::{owned, Held};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Readable from [`Wake::wake`] until [`Wake::clear`].
 #[derive(Debug)]
 pub struct Wake {
-    fd: OwnedFd,
+    fd: Held<OwnedFd>,
 }
 
 impl Wake {
     pub fn new() -> io::Result<Wake> {
         // SAFETY: no pointers; the result is a fresh descriptor.
         let fd = unsafe { owned(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)) }?;
-        Ok(Wake { fd })
+        Ok(Wake { fd: Held::new(fd) })
     }
 
     pub fn wake(&self) {

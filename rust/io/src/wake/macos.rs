@@ -1,12 +1,12 @@
-use crate::fd::nonblocking;
+use crate::fd::{nonblocking, Held};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Readable from [`Wake::wake`] until [`Wake::clear`].
 #[derive(Debug)]
 pub struct Wake {
-    reader: PipeReader,
-    writer: PipeWriter,
+    reader: Held<PipeReader>,
+    writer: Held<PipeWriter>,
 }
 
 impl Wake {
@@ -14,17 +14,17 @@ impl Wake {
         let (reader, writer) = io::pipe()?;
         nonblocking(&reader)?;
         nonblocking(&writer)?;
-        Ok(Wake { reader, writer })
+        Ok(Wake { reader: Held::new(reader), writer: Held::new(writer) })
     }
 
     pub fn wake(&self) {
         // A full pipe is readable already, which is all that is wanted.
-        let _ = (&self.writer).write(&[1]);
+        let _ = (&*self.writer).write(&[1]);
     }
 
     pub fn clear(&self) {
         let mut wakes = [0u8; 512];
-        while (&self.reader).read(&mut wakes).is_ok_and(|n| n == wakes.len()) {}
+        while (&*self.reader).read(&mut wakes).is_ok_and(|n| n == wakes.len()) {}
     }
 }
 

@@ -1,5 +1,6 @@
 //! rtnetlink is asked by which way a datagram would leave.
 
+use crate::fd::Held;
 use crate::{changes, netlink};
 use parking_lot::Mutex;
 use std::io;
@@ -18,9 +19,9 @@ const RTA_DPORT: u16 = 29;
 /// The routes of the network namespace that the sockets are in.
 #[derive(Debug, Default)]
 pub struct Routes {
-    changes: Option<OwnedFd>,
+    changes: Option<Held<OwnedFd>>,
     /// A socket for questions, and the number of the last one.
-    questions: Option<Mutex<(OwnedFd, u32)>>,
+    questions: Option<Mutex<(Held<OwnedFd>, u32)>>,
     port: u16,
     mark: AtomicU32,
 }
@@ -43,7 +44,7 @@ impl Routes {
 
     /// Take in what changed. True: something did.
     pub fn look(&self) -> bool {
-        self.changes.as_ref().is_some_and(changes::drain)
+        self.changes.as_ref().is_some_and(|told| changes::drain(told))
     }
 
     pub fn set_mark(&self, mark: u32) {

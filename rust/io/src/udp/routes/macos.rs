@@ -2,13 +2,14 @@
 
 use super::trial;
 use crate::changes;
+use crate::fd::Held;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use wgengine_core::tunnel::endpoint::Endpoint;
 
 /// The host's routes.
 #[derive(Debug, Default)]
 pub struct Routes {
-    changes: Option<OwnedFd>,
+    changes: Option<Held<OwnedFd>>,
 }
 
 impl Routes {
@@ -24,7 +25,7 @@ impl Routes {
 
     /// Take in what changed. True: something did.
     pub fn look(&self) -> bool {
-        self.changes.as_ref().is_some_and(changes::drain)
+        self.changes.as_ref().is_some_and(|told| changes::drain(told))
     }
 
     pub fn set_mark(&self, _mark: u32) {}

@@ -146,7 +146,7 @@ from wgengine._native import Device, Plan
 device = Device(memory=True)
 child = os.fork()
 if child == 0:
-    with_arguments = {"commit": (Plan(),), "uapi": ("get=1",)}
+    with_arguments = {"commit": (Plan(),), "uapi": ("get=1",), "rekey": (config.peers[0].public_key,)}
     told = {}
     for what in dir(device):
         if not what.startswith("_"):

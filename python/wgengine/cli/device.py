@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from wgengine.cli import interface, outcome
+from wgengine.cli import interface, outcome, secrecy
 
 if TYPE_CHECKING:
     from wgengine._native import Device
@@ -184,7 +184,7 @@ def _close_inherited(kept: set[int | None]) -> None:
 
 def _serve(order: Order, ready: int | None = None) -> int:
     """Makes the device and keeps it until something ends it. `ready` is the pipe to a waiting parent."""
-    _keep_secret()
+    secrecy.keep_secret()
     wakeup, wakeup_writing = os.pipe()
     os.set_blocking(wakeup, False)
     os.set_blocking(wakeup_writing, False)
@@ -204,15 +204,6 @@ def _serve(order: Order, ready: int | None = None) -> int:
         return outcome.FAILED
     finally:
         device.close()
-
-
-def _keep_secret() -> None:
-    from wgengine._native import keep_secret
-
-    try:
-        keep_secret()
-    except OSError as error:  # a kernel that is stricter than we know: the tunnel matters more
-        outcome.complain(f"keys may get into core files: {error}")
 
 
 def _noted(_number: int, _frame: object) -> None:

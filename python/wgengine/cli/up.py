@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from wgengine import Config, ConfigError
-from wgengine.cli import interface, outcome
+from wgengine.cli import interface, outcome, secrecy
 from wgengine.cli.log import log_to_stderr
 from wgengine.course import Course, refusal
 from wgengine.hooks import SHELL
@@ -35,6 +35,7 @@ def up(conf: str, name: str | None, dry_run: bool, as_json: bool) -> int:
         _show(file, name, config, as_json=as_json)
         return outcome.OK
     _check_free(name)
+    secrecy.keep_secret()
     import asyncio
 
     from wgengine.cli.tunnel import Tunnel

@@ -191,8 +191,8 @@ impl Device {
 
     /// A new session with this peer now, as if two minutes had passed; the one in use goes on until there is another.
     /// False when there is no such peer, or a handshake is under way.
-    fn rekey(&self, peer: &PublicKey) -> bool {
-        self.running.shared().rekey(&peer.0)
+    fn rekey(&self, peer: &PublicKey) -> PyResult<bool> {
+        Ok(self.ours()?.shared().rekey(&peer.0))
     }
 
     /// Ends all threads and gives everything back. May be called again.

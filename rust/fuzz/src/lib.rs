@@ -9,6 +9,7 @@ pub mod coalesce;
 pub mod inner;
 pub mod parse;
 pub mod segment;
+pub mod tunnel;
 pub mod uapi_frame;
 pub mod uapi_request;
 pub mod uapi_text;
@@ -26,6 +27,7 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("inner", inner::run),
     ("parse", parse::run),
     ("segment", segment::run),
+    ("tunnel", tunnel::run),
     ("uapi_frame", uapi_frame::run),
     ("uapi_request", uapi_request::run),
     ("uapi_text", uapi_text::run),

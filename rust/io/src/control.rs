@@ -102,7 +102,10 @@ impl Control {
         self.shake.extend(tasks.shake);
         for _ in 0..ROUND {
             let Some(cell) = self.shake.pop_front() else { break };
-            self.initiate(&cell);
+            let wanted = cell.peer.lock().take_ask();
+            if wanted {
+                self.initiate(&cell);
+            }
         }
         for _ in 0..ROUND {
             let Some(id) = self.backlog.take_turn() else { break };

@@ -137,6 +137,10 @@ impl<N: Noise> Peer<N> {
 
     /// For the answer to an initiation that carries `timestamp`.
     pub fn take_initiation(&mut self, timestamp: Timestamp, now: Tick) -> Result<Work<N>, Drop> {
+        // It may have been looked up before it was removed.
+        if self.is_removed() {
+            return Err(Drop::UnknownPeer);
+        }
         self.may_answer(now)?;
         if timestamp <= self.newest {
             return Err(Drop::ReplayedInitiation);

@@ -201,6 +201,12 @@ impl<N: Noise> Peer<N> {
         true
     }
 
+    /// The control thread comes to what [`Peer::ask_handshake`] has asked for: is it still wanted? A timer, an answer or
+    /// the other side may have been quicker.
+    pub fn take_ask(&mut self) -> bool {
+        core::mem::take(&mut self.handshake_asked)
+    }
+
     /// Others have their turn to shake hands: no engine is held meanwhile.
     pub fn wait_for_turn(&mut self, now: Tick) {
         self.handshake_asked = false;

@@ -292,3 +292,24 @@ def test_n19_a_better_way_wins_and_the_peer_sees_the_new_source(lab: Lab, peer: 
         look()
         assert tunnel.ping("a") == 1
         assert look().sources() == {known}
+
+
+@PEERS
+@FAMILIES
+def test_n19_a_link_that_goes_down_takes_its_source_with_it(lab: Lab, peer: str, outer: int) -> None:
+    """As from a wire to a radio: the address stays where it is, and nothing leaves by its link any more."""
+    tunnel, known = joined(lab, peer, outer, "responder", lambda host: first(host, outer))
+    a, b = tunnel.devices
+    join_again(a.host, b.host, outer)
+    over = ["-6"] if outer == 6 else []
+    b.host.run("ip", *over, "route", "add", first(a.host, outer), "dev", "u1", "metric", "3000", "src", BETTER[outer])
+    b.host.run("ip", *over, "route", "add", first(a.host, outer), "dev", b.host.link, "metric", "100", "src", known)
+    echoes = start_echoes(tunnel)
+    with leaving(b.host) as look:
+        until(lambda: look().sources(DATA) == {known}, "b sends from the address that it is known by", timeout_s=5)
+    b.host.run("ip", "link", "set", b.host.link, "down")
+    until(lambda: a.peer(b).endpoint == url(BETTER[outer]), "the peer sees the new source", timeout_s=2)
+    assert lost(echoes) <= 2
+    with leaving(b.host, "u1") as look:
+        assert tunnel.ping("a") == 1
+        assert look().sources() == {BETTER[outer]}

@@ -169,6 +169,18 @@ def test_n18_an_address_of_a_link_that_leads_nowhere(lab: Lab, peer: str, outer:
 
 
 @FAMILIES
+def test_n18_with_a_mark_that_chooses_the_routes(lab: Lab, outer: int) -> None:
+    """As wg-quick sets up a default route: whatever does not bear the device's mark goes into the tunnel."""
+    tunnel, address = joined(lab, "wgengine", outer, "responder", on_the_link(outer))
+    b = tunnel.b
+    over = ["-6"] if outer == 6 else []
+    b.wg_set("fwmark", "77")
+    b.host.run("ip", *over, "route", "add", "default", "dev", b.name, "table", "77")
+    b.host.run("ip", *over, "rule", "add", "not", "fwmark", "77", "table", "77")
+    assert_all_from(tunnel, address)
+
+
+@FAMILIES
 def test_n18_each_packet_thread_of_several(lab: Lab, outer: int) -> None:
     tunnel, address = joined(lab, "wireguard-go", outer, "responder", on_the_link(outer), WGENGINE_SHARDS="3")
     assert_all_from(tunnel, address)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FAMILIES = pytest.mark.parametrize("outer", [4, 6])
 PEERS = pytest.mark.parametrize("peer", ["wgengine", "wireguard-go"])
 ROLES = pytest.mark.parametrize("role", ["responder", "initiator"])
+RESPONDER = pytest.mark.parametrize("role", ["responder"])
 
 SECOND = {4: "192.0.2.22", 6: "2001:db8::22"}
 APART = {4: "198.51.100.1", 6: "2001:db8:ff::1"}
@@ -162,9 +163,10 @@ def test_n18_what_leaves_leaves_from_the_address_that_was_addressed(lab: Lab, pe
 
 
 @PEERS
+@RESPONDER
 @FAMILIES
-def test_n18_an_address_of_a_link_that_leads_nowhere(lab: Lab, peer: str, outer: int) -> None:
-    tunnel, address = joined(lab, peer, outer, "responder", on_an_unused_link(outer))
+def test_n18_an_address_of_a_link_that_leads_nowhere(lab: Lab, peer: str, role: str, outer: int) -> None:
+    tunnel, address = joined(lab, peer, outer, role, on_an_unused_link(outer))
     assert_all_from(tunnel, address)
 
 
@@ -180,9 +182,11 @@ def test_n18_with_a_mark_that_chooses_the_routes(lab: Lab, outer: int) -> None:
     assert_all_from(tunnel, address)
 
 
+@pytest.mark.parametrize("peer", ["wireguard-go"])
+@RESPONDER
 @FAMILIES
-def test_n18_each_packet_thread_of_several(lab: Lab, outer: int) -> None:
-    tunnel, address = joined(lab, "wireguard-go", outer, "responder", on_the_link(outer), WGENGINE_SHARDS="3")
+def test_n18_each_packet_thread_of_several(lab: Lab, peer: str, role: str, outer: int) -> None:
+    tunnel, address = joined(lab, peer, outer, role, on_the_link(outer), WGENGINE_SHARDS="3")
     assert_all_from(tunnel, address)
 
 
@@ -307,10 +311,11 @@ def test_n19_a_better_way_wins_and_the_peer_sees_the_new_source(lab: Lab, peer: 
 
 
 @PEERS
+@RESPONDER
 @FAMILIES
-def test_n19_a_link_that_goes_down_takes_its_source_with_it(lab: Lab, peer: str, outer: int) -> None:
+def test_n19_a_link_that_goes_down_takes_its_source_with_it(lab: Lab, peer: str, role: str, outer: int) -> None:
     """As from a wire to a radio: the address stays where it is, and nothing leaves by its link any more."""
-    tunnel, known = joined(lab, peer, outer, "responder", lambda host: first(host, outer))
+    tunnel, known = joined(lab, peer, outer, role, lambda host: first(host, outer))
     a, b = tunnel.devices
     join_again(a.host, b.host, outer)
     over = ["-6"] if outer == 6 else []

@@ -203,7 +203,12 @@ impl Control {
         let keys = self.shared.keys().ok_or(Drop::NoPrivateKey)?;
         match self.gate.admit(&keys.admission, bytes, from.address, waiting, clock::tick(), random::fill) {
             Verdict::Pass => {}
-            Verdict::Refuse(why) => return Err(why),
+            Verdict::Refuse(why) => {
+                if why == Drop::CookieRequired {
+                    self.shared.inbox.close(clock::tick());
+                }
+                return Err(why);
+            }
             Verdict::Reply(reply) => {
                 self.counters().cookies_sent.add(1);
                 self.send_or_count(Some(from), &reply);

@@ -1,5 +1,6 @@
 //! What data threads and callers leave for the control thread: bounded, each wish of a peer once.
 
+use crate::clock;
 use crate::table::PeerCell;
 use crate::wake::Wake;
 use parking_lot::Mutex;
@@ -7,8 +8,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::time::Duration;
 use wgengine_core::observe::drop::Drop;
+use wgengine_core::time::Tick;
 use wgengine_core::tunnel::endpoint::Endpoint;
 use wgengine_core::wire::wireguard::INITIATION_LEN;
 
@@ -16,6 +20,9 @@ use wgengine_core::wire::wireguard::INITIATION_LEN;
 const MAX_INITIATIONS: usize = 1024;
 /// Responses and cookie replies that wait: to initiations of ours, so as many as may be under way at a time.
 const MAX_ANSWERS: usize = 2048;
+
+/// How long nobody without a cookie is let in after the control thread had none left to give: in bursts they cost least.
+const CLOSED: Duration = Duration::from_millis(10);
 
 /// A handshake message, copied out of a data thread's block.
 pub struct Letter {
@@ -59,6 +66,8 @@ struct Waiting {
 pub struct Inbox {
     waiting: Mutex<Waiting>,
     wake: Wake,
+    /// Up to this tick there are no cookies to be had, so who has none need not ask; 0 while there is no load.
+    closed_until: AtomicU64,
 }
 
 fn leave_letter(queue: &mut VecDeque<Letter>, most: usize, datagram: &[u8], from: Endpoint) -> Result<(), Drop> {
@@ -71,7 +80,7 @@ fn leave_letter(queue: &mut VecDeque<Letter>, most: usize, datagram: &[u8], from
 
 impl Inbox {
     pub fn new() -> io::Result<Inbox> {
-        Ok(Inbox { waiting: Mutex::default(), wake: Wake::new()? })
+        Ok(Inbox { waiting: Mutex::default(), wake: Wake::new()?, closed_until: AtomicU64::new(0) })
     }
 
     /// A system call only for the first of many.
@@ -83,6 +92,24 @@ impl Inbox {
             self.wake.wake();
         }
         left
+    }
+
+    /// There are no cookies left: for a while data threads drop what does not bring one.
+    pub fn close(&self, now: Tick) {
+        self.closed_until.store((now + CLOSED).0, Ordering::Relaxed);
+    }
+
+    /// Would an initiation without a cookie be looked at in vain? No clock is read while there is no load.
+    pub fn is_closed(&self) -> bool {
+        let until = self.closed_until.load(Ordering::Relaxed);
+        if until == 0 {
+            return false;
+        }
+        let closed = clock::tick().0 < until;
+        if !closed {
+            self.closed_until.store(0, Ordering::Relaxed);
+        }
+        closed
     }
 
     /// An initiation came in whose mac1 fits.

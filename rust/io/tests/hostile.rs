@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wgengine_core::observe::drop::Drop;
 use wgengine_core::plan::{AllowedChange, PeerPlan, Plan, PublicKey};
+use wgengine_core::time::Tick;
 use wgengine_core::tunnel::backlog::MAX_TRYING;
 use wgengine_core::tunnel::noise::Noise;
 use wgengine_core::tunnel::staging::MAX_BYTES;
 use wgengine_core::wire::wireguard::{COOKIE_REPLY_LEN, INITIATION_LEN};
+use wgengine_io::clock;
 use wgengine_noise::{generate_private, Boring, Identity};
 
 /// Any initiation of `private` to `key`, valid to the last bit.
@@ -53,6 +55,30 @@ fn c3_4_c3_5_under_a_flood_strangers_get_cookies_and_a_peer_gets_in() {
     assert_eq!(stranger.receive().len(), COOKIE_REPLY_LEN, "an answer shorter than the question, and no other");
     assert!(b.total("cookies_sent") <= b.dropped(Drop::CookieRequired));
     assert_eq!(b.total("handshakes_answered"), 1);
+}
+
+/// While no cookie is left, what brings none does not reach the control thread; what brings one does, right or wrong.
+#[test]
+fn c3_8_without_a_cookie_to_be_had_data_threads_drop_what_brings_none() {
+    let b = node();
+    let peers = [generate_private(), generate_private()];
+    peers.iter().for_each(|private| b.peer(wgengine_noise::public_of(private), None, &[]));
+    let inbox = &b.device.shared().inbox;
+    inbox.close(clock::tick() + Duration::from_secs(20));
+    assert!(inbox.is_closed());
+    let stranger = Middle::new();
+    stranger.send(b.port, &initiation(&peers[0], &b.key));
+    eventually("it is dropped", || b.dropped(Drop::CookieRequired) == 1);
+    let mut signed = initiation(&peers[1], &b.key);
+    signed[INITIATION_LEN - 1] = 1;
+    stranger.send(b.port, &signed);
+    // There is no load in truth, so no cookie is looked at.
+    eventually("it is let through", || b.total("handshakes_answered") == 1);
+    inbox.close(Tick::default());
+    assert!(!inbox.is_closed());
+    stranger.send(b.port, &initiation(&peers[0], &b.key));
+    eventually("it is open again", || b.total("handshakes_answered") == 2);
+    assert_eq!(b.dropped(Drop::CookieRequired), 1);
 }
 
 /// Of one peer's initiations only one in 20 ms costs more than one Diffie-Hellman, however new each of them is.

@@ -70,6 +70,11 @@ impl core::fmt::Debug for Admission {
     }
 }
 
+/// Is there a mac2, be it right or wrong? Who has no cookie leaves it zero (whitepaper 5.4.4).
+pub fn has_mac2(message: &[u8]) -> bool {
+    message.len() >= MAC_LEN && message[message.len() - MAC_LEN..].iter().any(|byte| *byte != 0)
+}
+
 /// What is to be done with a handshake message whose mac1 fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -118,7 +123,7 @@ impl Gate {
             }
         };
         let checker = self.checker.insert(checker);
-        if !checker.mac2_fits(message, from) {
+        if !has_mac2(message) || !checker.mac2_fits(message, from) {
             let mut nonce = [0; NONCE_LEN];
             if !self.cookies.draw(COOKIE_COST, COOKIES_FULL, now) || !fill(&mut nonce) {
                 return Verdict::Refuse(Drop::CookieRequired);

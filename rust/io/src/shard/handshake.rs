@@ -3,6 +3,7 @@
 
 use crate::shared::Shared;
 use wgengine_core::observe::drop::Drop;
+use wgengine_core::tunnel::admission::has_mac2;
 use wgengine_core::tunnel::endpoint::Endpoint;
 use wgengine_core::wire::wireguard::{receiver, Message};
 
@@ -16,6 +17,10 @@ pub fn hand_in(message: Message<'_>, datagram: &[u8], from: Endpoint, shared: &S
     let index = receiver(message);
     if index.is_some_and(|index| !shared.table.knows_index(index)) {
         return Err(Drop::UnknownIndex);
+    }
+    // Asked first: what comes without a cookie while there is none to be had is the bulk of a flood.
+    if matches!(message, Message::Initiation(_)) && !has_mac2(datagram) && shared.inbox.is_closed() {
+        return Err(Drop::CookieRequired);
     }
     let has_mac1 = matches!(message, Message::Initiation(_) | Message::Response(_));
     if has_mac1 && !keys.admission.mac1_fits(datagram) {

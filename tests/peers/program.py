@@ -17,6 +17,8 @@ from peers.device import genkey, pubkey
 from peers.process import LabError, until
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lab import Host, Lab
 
     from peers.device import Device
@@ -116,7 +118,7 @@ class Pings:
         return float(found[1])
 
 
-def start(lab: Lab, script: str, *, python: tuple[str, ...] = ()) -> Program:
+def start(lab: Lab, script: str, *, python: tuple[str, ...] = (), env: Mapping[str, str] | None = None) -> Program:
     """Starts the script on one of two fresh hosts and the device on the other; they know each other."""
     a, b = lab.pair()
     private, name = genkey(), lab.interface()
@@ -133,5 +135,5 @@ def start(lab: Lab, script: str, *, python: tuple[str, ...] = ()) -> Program:
     )
     far.address("10.9.0.2/24")
     far.up()
-    process = a.spawn(sys.executable, *python, "-X", "faulthandler", "-c", PRELUDE + script, name, path)
+    process = a.spawn(sys.executable, *python, "-X", "faulthandler", "-c", PRELUDE + script, name, path, env=env)
     return Program(process=process, host=a, name=name, far=far)

@@ -12,6 +12,11 @@ mod state;
 /// The engine's native half. Private: import `wgengine` instead.
 #[pyo3::pymodule(gil_used = false)]
 mod _native {
+    #[pymodule_init]
+    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        super::process::refuse_other_interpreters(module.py())
+    }
+
     #[pymodule_export]
     use super::device::Device;
     #[pymodule_export]

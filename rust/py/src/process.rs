@@ -1,6 +1,8 @@
 //! The process around the devices, as the interpreter sees it.
 
 use crate::error;
+use pyo3::exceptions::PyImportError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -21,6 +23,17 @@ pub fn tell_us_of_forks(py: Python<'_>) -> PyResult<()> {
 #[pyfunction]
 fn forked() -> PyResult<()> {
     process::forked().map_err(|e| error::os(&e, "letting go of the parent's descriptors"))
+}
+
+/// Classes of ours are one process's, not one interpreter's. Python 3.12 and later refuse this by themselves.
+pub fn refuse_other_interpreters(_py: Python<'_>) -> PyResult<()> {
+    // SAFETY: this thread is attached to an interpreter, whose state outlives the call.
+    match unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) } {
+        0 => Ok(()),
+        _ => Err(PyImportError::new_err(
+            "wgengine does not support subinterpreters; import it in the main interpreter, or in a process of its own",
+        )),
+    }
 }
 
 /// Writes no core file of this process and lets nobody but root look into its memory. For programs of our own: a library

@@ -142,6 +142,58 @@ def test_a_bad_file_is_told_and_changes_nothing(lab: Lab, interface: str, peers:
     assert served.tunnel.stop() == 0
 
 
+def test_what_was_changed_past_the_file_is_set_back(lab: Lab) -> None:
+    served = Served(lab)
+    served.tunnel.start()
+    assert served.a.ping("10.9.0.2") == 1
+    state, handshake = served.near.show(), served.near.peer(served.far).latest_handshake
+    served.near.wg_set("fwmark", "7", "peer", served.far.public, "persistent-keepalive", "9", "peer", OTHER)
+    assert "3 changes" in served.reload()
+    after = served.near.show()
+    assert (after.fwmark, set(after.peers)) == (state.fwmark, set(state.peers))
+    assert after.peers[served.far.public].keepalive == "off"
+    assert after.peers[served.far.public].latest_handshake == handshake
+    assert served.tunnel.stop() == 0
+
+
+def test_reloads_in_a_burst_are_all_heard(lab: Lab) -> None:
+    served = Served(lab)
+    served.tunnel.start()
+    for number in range(30):
+        served.write(peers=peer(OTHER, f"10.20.{number}.0/24"))
+        served.tunnel.signal(signal.SIGHUP)
+    until(lambda: served.near.peer(OTHER).allowed_ips == {"10.20.29.0/24"}, "the last file counts")
+    assert served.a.ping("10.9.0.2") == 1
+    assert served.tunnel.stop() == 0
+
+
+def test_a_dry_run_tells_what_is_then_done(lab: Lab) -> None:
+    """Step by step, beside the engine's own log of what it did."""
+    host = lab.host()
+    tunnel = plain(lab, host, env={"LOG_LEVEL": "debug"})
+    text = tunnel.file.read_text().replace("PreDown", "MTU = 1380\nFwMark = 7\nListenPort = 51000\nPreDown", 1)
+    tunnel.write(text)
+    shown = tunnel.attempt("--dry-run").stdout.splitlines()
+    up_begins, down_begins = shown.index(f"{tunnel.name} up:"), shown.index(f"{tunnel.name} down:")
+    steps = [line.strip() for line in shown[up_begins + 1 : down_begins]]
+    tunnel.start()
+    prefix = f"wgengine: {tunnel.name}: "
+    done = [line.removeprefix(prefix) for line in tunnel.log.splitlines() if line.startswith(prefix)]
+    done = [line for line in done if line[:2] in ("+ ", "~ ", "- ")]
+    not_logged = {f"+ interface {tunnel.name}", "~ link up"}
+    assert not_logged < set(steps)
+    assert [step for step in steps if step not in not_logged] == done
+    assert tunnel.stop() == 0
+    assert [line.strip() for line in shown[down_begins + 1 :: 2]] == [
+        f"$ {line.removeprefix('[#] ').replace('echo', phase + ' echo', 1)}"
+        for phase, line in zip(
+            ("PreDown", "PostDown"),
+            (line for line in tunnel.log.splitlines() if line.startswith("[#] ")),
+            strict=True,
+        )
+    ]
+
+
 def test_a_file_that_is_gone_is_told_and_the_tunnel_stays(lab: Lab) -> None:
     served = Served(lab)
     served.tunnel.start()

@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from lab import is_wgengine, until
-from peers.device import pubkey
+from lab import dut, is_wgengine, until
+from peers.device import Device, pubkey
+from peers.quick import copied, gone
 from peers.up import Up, up
 
 if TYPE_CHECKING:
@@ -252,6 +253,29 @@ def test_case_13_up_refuses_a_default_route_and_names_wg_quick(lab: Lab, table: 
         said = refused(tunnel, *options)
         for word in ("0.0.0.0/0", "::/0", "WG_QUICK_USERSPACE_IMPLEMENTATION=wgengine-device wg-quick up", "Table"):
             assert word in said
+
+
+@pytest.mark.parametrize("table", ["auto", None])
+def test_case_13_the_way_that_the_refusal_names_works(lab: Lab, table: str | None) -> None:
+    """wg-quick over the device: default routes in a table of their own, looked up by all but the tunnel itself."""
+    host = with_default(lab)
+    before = host.snapshot()
+    tunnel = up(lab, host, table_text(table))
+    quick = copied(lab)
+    client = Device(program=dut(), host=host, name=tunnel.name)
+    quick(client, "up", tunnel.file)
+    mark = client.show().fwmark
+    number = str(int(mark, 16))
+    assert routes(tunnel) == {f"default table {number}", "10.20.0.0/16"}
+    assert f"default dev {tunnel.name}" in host.run("ip", "-6", "route", "show", "table", number)
+    for family in ("-4", "-6"):
+        rules = host.run("ip", family, "rule")
+        assert f"not from all fwmark {mark} lookup {number}" in rules
+        assert "from all lookup main suppress_prefixlength 0" in rules
+    assert "default via 192.0.2.254" in host.run("ip", "route", "show", "table", "main")
+    quick(client, "down", tunnel.file)
+    until(lambda: gone(client), "the device ends with its link", timeout_s=5)
+    host.assert_clean(before)
 
 
 @pytest.mark.parametrize("table", ["banana", "0", "12 34", "0x1ffffffff"])

@@ -69,7 +69,8 @@ class Tunnel:
             mtu=status.mtu,
             listen_port=status.listen_port,
             pid=os.getpid(),
-            socket=interface.socket_path(self._name),
+            # root of a user namespace may have a TUN without one
+            socket=interface.socket_path(self._name) if interface.is_served(self._name) else None,
         )
         while True:
             match await self._wishes.get():

@@ -15,7 +15,7 @@ from wgengine.errors import Error
 if TYPE_CHECKING:
     from wgengine.config import Config
 
-__all__ = ["ENVIRONMENT", "SHELL", "Hook", "HookError", "Phase", "hooks_of"]
+__all__ = ["ENVIRONMENT", "SHELL", "Hook", "HookError", "Phase", "hooks_of", "shell"]
 
 # before the interface is made, once it is set up, while it is still there, after it is gone
 Phase: TypeAlias = Literal["PreUp", "PostUp", "PreDown", "PostDown"]
@@ -23,6 +23,8 @@ Phase: TypeAlias = Literal["PreUp", "PostUp", "PreDown", "PostDown"]
 SHELL: Final = "bash"
 # What wg-quick's own `set -e -o pipefail; shopt -s extglob; export LC_ALL=C` make of the shell that a hook runs in.
 _SHELL_OPTIONS: Final = ("-O", "extglob", "-e", "-o", "pipefail", "-c")
+# The command comes through a pipe: everyone on the machine reads arguments, and a command may hold a key.
+_SCRIPT: Final = 'hook=$(</dev/fd/{fd}); exec {fd}<&-; eval "$hook"'
 ENVIRONMENT: Final = {"LC_ALL": "C"}
 
 # A key in base64 or hex: a hook may hold one, and is shown before it runs.
@@ -41,10 +43,6 @@ class Hook:
     command: str
 
     @property
-    def argv(self) -> tuple[str, ...]:
-        return (SHELL, *_SHELL_OPTIONS, self.command)
-
-    @property
     def shown(self) -> str:
         """The command without any key in it."""
         return _KEY.sub("(hidden key)", self.command)
@@ -56,6 +54,11 @@ class Hook:
         """What to say when it ended with `code`; negative: the signal that ended it."""
         how = f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
         return HookError(f"{self.phase} {how}: {self.shown}")
+
+
+def shell(fd: int) -> tuple[str, ...]:
+    """The shell that runs the command which it reads from descriptor `fd`."""
+    return (SHELL, *_SHELL_OPTIONS, _SCRIPT.format(fd=fd))
 
 
 def hooks_of(config: Config, phase: Phase, name: str) -> tuple[Hook, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +14,6 @@ from peers.quick import copied, gone
 from peers.up import up
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab import Host, Lab
 
 pytestmark = pytest.mark.skipif(not is_wgengine(), reason="a command of wgengine")
@@ -132,6 +131,22 @@ def test_asked_to_end_it_waits_for_no_hook(lab: Lab, phase: str, number: signal.
     host.assert_clean(before)
 
 
+def test_asked_to_end_while_the_interface_is_made_it_begins_no_hook(lab: Lab) -> None:
+    """What is up by then goes down in order. Which moment that is, the machine says: so several are tried."""
+    host, log = lab.host(), lab.scratch / "notes"
+    before = host.snapshot()
+    for delay in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4):
+        later = f"PreUp = up=$PPID; (sleep {delay}; kill -TERM $up) >/dev/null 2>&1 &"
+        tunnel = up(lab, host, text(later, *(f"{phase} = echo {phase} >> {log}" for phase in PHASES)))
+        tunnel.begin()
+        assert tunnel.device.process is not None
+        assert tunnel.device.process.wait(5) == 0
+        host.assert_clean(before)
+        if notes(log) == ["PreUp", "PreDown", "PostDown"]:
+            return
+    pytest.fail("it was never asked in time")
+
+
 def test_a_hook_that_does_not_listen_is_ended_nevertheless(lab: Lab) -> None:
     host, log = lab.host(), lab.scratch / "notes"
     tunnel = up(lab, host, text(f"PostUp = trap '' TERM; echo here >> {log}; while :; do sleep 0.1; done"))
@@ -169,3 +184,27 @@ def test_no_key_in_a_hook_is_shown(lab: Lab) -> None:
     for said in (tunnel.log, tunnel.attempt("--dry-run").stdout):
         assert "(hidden key)" in said
         assert secret not in said
+
+
+def test_no_hook_is_seen_in_the_list_of_processes(lab: Lab) -> None:
+    """Everyone on the machine reads arguments. Nor has it descriptors that it would not have under wg-quick."""
+    host, log = lab.host(), lab.scratch / "notes"
+    secret = "gI6EdUSYvn8ugXOt8QQD6Yc+JyiZxIhp3GInSWRfWGE="
+    long = "x" * 200_000  # more than a pipe takes at once
+    go = f"until test -e {log}.go; do sleep 0.05; done"
+    tunnel = up(lab, host, text(f"PreUp = : {secret} {long}; ls /proc/self/fd | xargs > {log}; {go}"))
+    tunnel.begin()
+    until(lambda: log.exists() and log.read_text(), "the hook runs")
+    pids = host.pids()
+    assert len(pids) > 1
+    for pid in pids:
+        for part in ("cmdline", "environ"):
+            try:
+                assert secret.encode() not in (Path("/proc") / str(pid) / part).read_bytes()
+            except FileNotFoundError:  # a `sleep` that has ended
+                pass
+    (listed,) = notes(log)
+    assert listed == "0 1 2 3", "3 is the listing's own"
+    Path(f"{log}.go").touch()
+    tunnel.wait_for(f"{tunnel.name} is up")
+    assert tunnel.stop() == 0

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from wgengine import Config, PresharedKey, PrivateKey
-from wgengine.hooks import ENVIRONMENT, Hook, Phase, hooks_of
+from wgengine.hooks import ENVIRONMENT, Hook, Phase, hooks_of, shell
 
 CONFIG = Config(
     private_key=PrivateKey.generate(),
@@ -18,8 +18,16 @@ CONFIG = Config(
 
 
 def run(command: str) -> subprocess.CompletedProcess[str]:
-    hook = Hook(phase="PostUp", command=command)
-    return subprocess.run(hook.argv, capture_output=True, text=True, timeout=30, env=os.environ | ENVIRONMENT)
+    reading, writing = os.pipe()
+    os.write(writing, command.encode())
+    os.close(writing)
+    try:
+        environment = os.environ | ENVIRONMENT
+        return subprocess.run(
+            shell(reading), capture_output=True, text=True, timeout=30, env=environment, pass_fds=(reading,)
+        )
+    finally:
+        os.close(reading)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +62,7 @@ def test_no_key_is_shown() -> None:
         for text in (str(hook), hook.shown, str(hook.failure(1))):
             assert key not in text
             assert text.count("(hidden key)") == 2
-        assert key in hook.argv[-1]
+        assert key in hook.command
     path = "/usr/local/lib/wireguard/scripts/" + "a" * 40 + "/up"
     assert Hook(phase="PreUp", command=path).shown == path
 

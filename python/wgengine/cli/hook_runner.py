@@ -12,7 +12,7 @@ from asyncio.subprocess import Process
 from collections.abc import Sequence
 
 from wgengine.cli import outcome
-from wgengine.hooks import ENVIRONMENT, Hook, HookError
+from wgengine.hooks import ENVIRONMENT, Hook, HookError, shell
 
 _PATIENCE_S = 0.5  # from SIGTERM to SIGKILL
 _STDERR = 2
@@ -58,15 +58,24 @@ class HookRunner:
 
     async def _one(self, hook: Hook) -> int:
         outcome.tell(f"[#] {hook.shown}")
-        self._running = process = await asyncio.create_subprocess_exec(
-            *hook.argv,
-            stdout=self._stdout,
-            env=os.environ | ENVIRONMENT,
-            process_group=0 if self._own_group else None,
-        )
-        if self._interrupted:  # while it was being made
-            self.interrupt()
+        reading, writing = os.pipe()
         try:
+            self._running = process = await asyncio.create_subprocess_exec(
+                *shell(reading),
+                stdout=self._stdout,
+                env=os.environ | ENVIRONMENT,
+                process_group=0 if self._own_group else None,
+                pass_fds=(reading,),
+            )
+        except BaseException:
+            os.close(writing)
+            raise
+        finally:
+            os.close(reading)
+        try:
+            await asyncio.to_thread(_hand_over, writing, hook.command.encode())
+            if self._interrupted:  # while it was being made
+                self.interrupt()
             return await process.wait()
         finally:
             self._running = None
@@ -79,3 +88,9 @@ class HookRunner:
                 os.killpg(process.pid, number)
             else:
                 process.send_signal(number)
+
+
+def _hand_over(writing: int, command: bytes) -> None:
+    """A shell that is ended already reads nothing."""
+    with contextlib.suppress(BrokenPipeError), open(writing, "wb") as pipe:
+        pipe.write(command)

@@ -35,6 +35,7 @@ __all__ = [
     "Snapshot",
     "dut",
     "is_wgengine",
+    "lacking",
     "need",
     "need_load",
     "opened",
@@ -47,6 +48,7 @@ __all__ = [
 T = TypeVar("T")
 
 WATCHED = Path(__file__).with_name("peers") / "watched.py"
+WITHOUT = WATCHED.with_name("without.py")
 SOCKETS = Path("/var/run/wireguard")
 TOOLS = ("ip", "nft", "ping", "wg", "iperf3", "setpriv")
 CLONE_NEWNET = 0x40000000
@@ -341,6 +343,13 @@ def dut() -> Program:
 def need_load() -> None:
     """Tests of floods and numbers need the generator."""
     need(load.BINARY.exists(), f"{load.BINARY} is missing: make load")
+
+
+def lacking(what: str) -> Program:
+    """The device under test on a machine that lacks a family of sockets or the TUN (see without.py)."""
+    ours = dut()
+    launcher = (sys.executable, str(WITHOUT), what)
+    return Program(name=f"{ours.name} without {what}", command=(*launcher, *ours.command), env=ours.env)
 
 
 def is_wgengine() -> bool:

@@ -5,24 +5,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import dut
-from peers import without
-from peers.device import Device, Program, genkey, pubkey
+from lab import lacking
+from peers.device import Device, genkey, pubkey
 from peers.tunnel import PORT, Tunnel, establish
 
 if TYPE_CHECKING:
     from lab import Host, Lab
-
-
-def lacking(family: str) -> Program:
-    ours = dut()
-    launcher = (sys.executable, str(Path(without.__file__)), family)
-    return Program(name=f"{ours.name} without {family}", command=(*launcher, *ours.command), env=ours.env)
 
 
 def device_lacking(lab: Lab, host: Host, family: str) -> Device:

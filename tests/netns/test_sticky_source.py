@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from lab import program, run, until
+from lab import dut, lacking, program, run, until
 from peers.device import genkey
 from peers.tunnel import PORT, Tunnel, establish
 from peers.wire import DATA, INITIATION, RESPONSE, Datagram, Wire
 
 if TYPE_CHECKING:
     from lab import Host, Lab
+    from peers.device import Program
     from peers.process import Process
 
 FAMILIES = pytest.mark.parametrize("outer", [4, 6])
@@ -92,7 +93,9 @@ def leaving(host: Host, *links: str) -> Iterator[Callable[[], Seen]]:
             wire.__exit__(None, None, None)
 
 
-def joined(lab: Lab, peer: str, outer: int, role: str, known: Callable[[Host], str], **env: str) -> tuple[Tunnel, str]:
+def joined(
+    lab: Lab, peer: str, outer: int, role: str, known: Callable[[Host], str], ours: Program | None = None, **env: str
+) -> tuple[Tunnel, str]:
     """A tunnel whose side b, ours, is known to its peer by the address that `known` adds to b's host.
 
     As the responder b is asked there at once. As the initiator it shakes hands from whatever address the kernel
@@ -100,7 +103,7 @@ def joined(lab: Lab, peer: str, outer: int, role: str, known: Callable[[Host], s
     """
     one, many = lab.pair()
     a = lab.wgengine(one) if peer == "wgengine" else lab.device(program(peer), one)
-    b = lab.wgengine(many, env=env)
+    b = lab.device(ours or dut(), many, env=env)
     address = known(many)
     tunnel = establish(a, b, outer=outer, initiator="b" if role == "initiator" else "a")
     if role == "initiator":
@@ -222,6 +225,22 @@ def test_n17_a_source_that_is_removed_while_in_use_is_forgotten(lab: Lab, peer: 
         assert lost(echoes) <= 1
         assert tunnel.ping("a") == 1
         look()
+        assert tunnel.ping("b") == 1
+        assert look().sources() == {first(b.host, outer)}
+    assert a.peer(b).endpoint == url(first(b.host, outer))
+
+
+@FAMILIES
+def test_n17_without_netlink_a_refused_source_is_left_out(lab: Lab, outer: int) -> None:
+    """As under systemd's RestrictAddressFamilies: nobody tells that the address went, and nobody can be asked."""
+    ours = lacking("netlink")
+    tunnel, address = joined(lab, "wgengine", outer, "responder", on_the_link(outer), ours)
+    a, b = tunnel.devices
+    with leaving(b.host) as look:
+        assert tunnel.ping("a") == 1
+        assert look().sources() == {address}
+        b.host.run("ip", "address", "del", f"{address}/{BITS[outer]}", "dev", b.host.link)
+        tunnel.transfer(3_000_000, "b").assert_whole()
         assert tunnel.ping("b") == 1
         assert look().sources() == {first(b.host, outer)}
     assert a.peer(b).endpoint == url(first(b.host, outer))

@@ -1,7 +1,7 @@
-"""Runs a command on a machine that lacks something: `without.py ipv4|ipv6|tun COMMAND…`.
+"""Runs a command on a machine that lacks something: `without.py ipv4|ipv6|netlink|tun COMMAND…`.
 
-The first two answer socket() of that family as a kernel without it does, by a seccomp filter, which also reaches
-programs that call the kernel themselves. The third hides /dev/net in a mount namespace of the command's own.
+The first three answer socket() of that family as a kernel without it does, by a seccomp filter, which also reaches
+programs that call the kernel themselves. The last hides /dev/net in a mount namespace of the command's own.
 """
 
 from __future__ import annotations
@@ -57,5 +57,5 @@ if __name__ == "__main__":
     if what == "tun":
         without_tun()
     else:
-        without_family({"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}[what])
+        without_family({"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6, "netlink": socket.AF_NETLINK}[what])
     os.execvp(command[0], command)

@@ -47,9 +47,11 @@ pub struct Control {
 impl Control {
     pub fn new(shared: Arc<Shared>) -> Control {
         let watch = link::Watch::new(&shared.tun);
-        if let Some(watch) = &watch {
+        match &watch {
             // What changed between the start and the subscription.
-            watch.read(&shared);
+            Some(watch) => watch.read(&shared),
+            // Nobody tells us (systemd's RestrictAddressFamilies may forbid it): taken for up, or nothing would ever go.
+            None => shared.link_up(),
         }
         Control {
             shared,

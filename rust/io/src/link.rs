@@ -15,7 +15,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// `None` where there is no interface to watch: a socket pair, or a TUN of another network namespace.
+    /// `None` where there is no interface to watch (a socket pair, or a TUN of another network namespace), or nobody to
+    /// tell of it.
     pub fn new(tun: &Tun) -> Option<Watch> {
         if tun.ifindex == 0 {
             return None;

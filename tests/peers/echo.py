@@ -1,5 +1,6 @@
-"""Echo requests, counted to the last: iputils' ping leaves two round trips after its last request, which on a busy machine
-is before the answer.
+"""Echo requests, counted to the last.
+
+iputils' ping leaves two round trips after its last request, which on a busy machine is before the answer.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ mod bytes;
 pub mod checksum;
 pub mod coalesce;
 pub mod inner;
+pub mod noise;
 pub mod parse;
 pub mod segment;
 pub mod tunnel;
@@ -25,6 +26,7 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("checksum", checksum::run),
     ("coalesce", coalesce::run),
     ("inner", inner::run),
+    ("noise", noise::run),
     ("parse", parse::run),
     ("segment", segment::run),
     ("tunnel", tunnel::run),

@@ -83,6 +83,8 @@ impl Noise for Boring {
             return Err(Drop::MalformedMessage);
         }
         match self.tunn.decapsulate(None, datagram, out) {
+            // Something that declares no length at all is no keepalive.
+            TunnResult::WriteToTunnelV4([], _) => Err(Drop::MalformedInner),
             TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => Ok(packet.len()),
             TunnResult::Done => Ok(0),
             TunnResult::Err(why) => Err(reason(&why)),

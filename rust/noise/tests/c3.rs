@@ -9,19 +9,8 @@ use wgengine_core::plan::{PeerPlan, Plan, PublicKey, Secret};
 use wgengine_core::tunnel::endpoint::{Endpoint, Source};
 use wgengine_core::tunnel::keypairs::REJECT_AFTER_MESSAGES;
 use wgengine_core::tunnel::peer::Peer;
-use wgengine_core::wire::wireguard::{sender, Message, COOKIE_REPLY_LEN, RESPONSE_LEN};
+use wgengine_core::wire::wireguard::{Message, COOKIE_REPLY_LEN, RESPONSE_LEN};
 use wgengine_noise::{generate_psk, Boring};
-
-/// A session with snow on the other side, so that any counter can be sent.
-fn with_snow() -> (Side, snow::StatelessTransportState, u32) {
-    let ((secret, theirs), (_, ours)) = (identity(), identity());
-    let mut state = snow(&secret, &ours.public(), &[0; 32], true);
-    let mut side = Side::new(ours, theirs.public(), None);
-    let initiation = snow_initiation(&mut state, &side.identity.public(), [1; 12]);
-    let response = side.respond(0, ADDRESS_A, &initiation).unwrap();
-    state.read_message(&response[12..60], &mut [0; 16]).unwrap();
-    (side, state.into_stateless_transport_mode().unwrap(), sender(&response))
-}
 
 #[test]
 fn c3_1_message_limits() {

@@ -1,6 +1,7 @@
 //! The fast code against slow, obvious models of it.
 
 mod allowed;
+mod buckets;
 mod coalesce;
 mod packets;
 mod segment;

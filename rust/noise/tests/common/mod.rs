@@ -11,7 +11,7 @@ use wgengine_core::time::{Now, Tick, Wall};
 use wgengine_core::tunnel::endpoint::Endpoint;
 use wgengine_core::tunnel::keypairs::Opened;
 use wgengine_core::tunnel::peer::Peer;
-use wgengine_core::wire::wireguard::{Message, DATA_OVERHEAD, INITIATION_LEN, RESPONSE_LEN};
+use wgengine_core::wire::wireguard::{sender, Message, DATA_OVERHEAD, INITIATION_LEN, RESPONSE_LEN};
 use wgengine_noise::{generate_private, read_initiation, Boring, Identity};
 
 pub const ADDRESS_A: &str = "192.0.2.1:51820";
@@ -176,4 +176,15 @@ pub fn snow_open(session: &snow::StatelessTransportState, message: &[u8]) -> Vec
     let len = session.read_message(u64::from_le_bytes(counter), &message[16..], &mut plain).unwrap();
     plain.truncate(len);
     plain
+}
+
+/// A session with snow on the other side, so that any counter can be sent.
+pub fn with_snow() -> (Side, snow::StatelessTransportState, u32) {
+    let ((secret, theirs), (_, ours)) = (identity(), identity());
+    let mut state = snow(&secret, &ours.public(), &[0; 32], true);
+    let mut side = Side::new(ours, theirs.public(), None);
+    let initiation = snow_initiation(&mut state, &side.identity.public(), [1; 12]);
+    let response = side.respond(0, ADDRESS_A, &initiation).unwrap();
+    state.read_message(&response[12..60], &mut [0; 16]).unwrap();
+    (side, state.into_stateless_transport_mode().unwrap(), sender(&response))
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -157,6 +158,28 @@ def test_table_off_and_a_number(lab: labs.Lab) -> None:
         assert routes(host, engine, "1234") == set()
         assert [skipped.what for skipped in changes.skipped] == ["route 0.0.0.0/0"]
         assert host.run("ip", "rule").count("\n") == 3
+
+
+def test_a_thousand_routes_and_each_refusal_has_its_own(lab: labs.Lab) -> None:
+    """They go to the kernel many at a time: what it says of each must not be mistaken for another's."""
+    host, _ = lab.pair()
+    wanted = [f"10.{number // 200}.{number % 200}.0/24" for number in range(1000)]
+    wanted += [f"fd02:{number:x}::/32" for number in range(1, 200)]
+    taken = {wanted[0], wanted[99], wanted[100], wanted[517], wanted[999]}
+    for prefix in taken:
+        host.run("ip", "route", "add", prefix, "dev", host.link)
+    with running(host) as engine:
+        error, refused = refusals(lambda: engine.apply(config(*wanted, addresses=["172.16.0.1/24", "fd00::1/64"])))
+        assert {found[1] for each in refused if (found := re.search(r"route (\S+):", str(each)))} == taken
+        assert len(refused) == len(taken)
+        assert routes(host, engine) == set(wanted) - taken
+        assert {step.prefix for step in error.changes.steps if isinstance(step, AddRoute)} == set(wanted) - taken
+        # what is gone already is no refusal, and what another has is not taken from it
+        host.run("ip", "route", "del", wanted[7], "dev", engine.name)
+        engine.apply(config(*wanted[600:700], addresses=["172.16.0.1/24", "fd00::1/64"]))
+        assert routes(host, engine) == set(wanted[600:700])
+        for prefix in taken:
+            assert host.run("ip", "route", "show", prefix, "dev", host.link)
 
 
 def test_a_route_that_leads_elsewhere_is_not_touched_and_owed(lab: labs.Lab) -> None:

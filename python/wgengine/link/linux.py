@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_interface
+from itertools import groupby
 from typing import Any
 
 from wgengine.address import interface_address, prefix
 from wgengine.link import DEFAULT_MTU, BringUp, Holdings, Refusal, takes_others_along
+from wgengine.link.rtnetlink import exchange
 from wgengine.reconfig import MAIN_TABLE, AddAddress, AddRoute, LinkStep, RemoveAddress, RemoveRoute, SetMTU
 
 __all__ = ["LinuxLink"]
 
 AF_INET, AF_INET6 = 2, 10
-SCOPE_LINK = 253
 IFF_UP = 1
+_ROUTES = (AddRoute, RemoveRoute)
 
 # What the kernel says when a thing that shall go is gone: the aim is reached.
 _GONE = {errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT}
@@ -33,31 +35,45 @@ class LinuxLink:
     def perform(self, steps: Sequence[LinkStep | BringUp]) -> tuple[Refusal, ...]:
         from pyroute2 import IPRoute  # 0.1 s of import: only for who needs it
 
-        refusals: list[Refusal] = []
         self._seen = None
         with IPRoute() as netlink:
-            for step in steps:
-                self._do(netlink, step, refusals)
+            refusals = self._do(netlink, steps)
             if takes_others_along(steps):
-                for step in self._held.missing(*self._present(netlink)):
-                    self._do(netlink, step, refusals)
+                refusals += self._do(netlink, self._held.missing(*self._present(netlink)))
         return tuple(refusals)
 
-    def _do(self, netlink: Any, step: LinkStep | BringUp, refusals: list[Refusal]) -> None:
+    def _do(self, netlink: Any, steps: Sequence[LinkStep | BringUp]) -> list[Refusal]:
+        """Do the steps in their order, routes in a row together."""
+        refusals = []
+        for are_routes, run in groupby(steps, lambda step: isinstance(step, _ROUTES)):
+            if are_routes:
+                routes = [step for step in run if isinstance(step, _ROUTES)]
+                done: Iterable[tuple[LinkStep | BringUp, int]] = zip(
+                    routes, exchange(routes, self._ifindex), strict=True
+                )
+            else:
+                done = ((step, self._send(netlink, step)) for step in run)
+            for step, code in done:
+                if code and not self._reached(netlink, step, code):
+                    refusals.append(Refusal(step, OSError(code, _why(step, code))))
+                    continue
+                self._held.note(step)
+                if takes_others_along([step]):
+                    self._seen = None
+        return refusals
+
+    def _send(self, netlink: Any, step: LinkStep | BringUp) -> int:
+        """Do one step; its errno, or 0."""
         try:
-            self._send(netlink, step)
+            self._ask(netlink, step)
         except Exception as error:  # pyroute2's NetlinkError is no OSError, but has its errno as `code`
             code = getattr(error, "code", None) or getattr(error, "errno", None)
             if not isinstance(code, int):
                 raise
-            if not self._reached(netlink, step, code):
-                refusals.append(Refusal(step, OSError(code, _why(step, code))))
-                return
-        self._held.note(step)
-        if takes_others_along([step]):
-            self._seen = None
+            return code
+        return 0
 
-    def _send(self, netlink: Any, step: LinkStep | BringUp) -> None:
+    def _ask(self, netlink: Any, step: LinkStep | BringUp) -> None:
         match step:
             case AddAddress(address=address):
                 netlink.addr("add", index=self._ifindex, **_address(address))
@@ -67,10 +83,6 @@ class LinuxLink:
                 netlink.link("set", index=self._ifindex, mtu=mtu or DEFAULT_MTU)
             case BringUp():
                 netlink.link("set", index=self._ifindex, state="up")
-            case AddRoute(prefix=target, table=table):
-                netlink.route("add", oif=self._ifindex, **_route(target, table))
-            case RemoveRoute(prefix=target, table=table):
-                netlink.route("del", oif=self._ifindex, **_route(target, table))
 
     def _reached(self, netlink: Any, step: LinkStep | BringUp, code: int) -> bool:
         """Whether the refusal means that there is nothing to do: an adopted interface may be set up already."""
@@ -115,16 +127,6 @@ def _address(text: str) -> dict[str, Any]:
         "prefixlen": interface.network.prefixlen,
         "family": AF_INET if interface.version == 4 else AF_INET6,
     }
-
-
-def _route(target: str, table: int | None) -> dict[str, Any]:
-    route: dict[str, Any] = {"dst": target, "table": table or MAIN_TABLE}
-    if ":" in target:
-        route["family"] = AF_INET6
-    else:
-        route["family"] = AF_INET
-        route["scope"] = SCOPE_LINK  # no gateway: everything there is on the link
-    return route
 
 
 def _why(step: LinkStep | BringUp, code: int) -> str:

@@ -46,12 +46,13 @@ $(VENV)/.native: $(RUST_SOURCES) $(VENV)/.tools
 	@$(STEP) "Building the native module (release)" -- $(BIN)/maturin develop --release
 	@touch $@
 
-$(VENV)/.load: $(RUST_SOURCES) $(VENV)/.tools
-	@$(STEP) "Building the load generator (release)" -- cargo build --release --package wgengine-load
+target/release/wgengine-load: $(RUST_SOURCES) $(VENV)/.tools
+	@$(STEP) "Building the load generator (release)" -- \
+		cargo build --release --package wgengine-load --target-dir target
 	@touch $@
 
 .PHONY: load
-load: $(VENV)/.load ## the load generator that floods, shakes hands and numbers packets, for tests and benchmarks
+load: target/release/wgengine-load ## the load generator that floods, shakes hands and numbers packets, for tests and benchmarks
 
 .PHONY: peers
 peers: $(VENV)/.tools | packages-test ## real peers for the interop tests, built once into a cache outside the tree

@@ -43,6 +43,8 @@ pub struct Client {
     /// Close after the answer: where the next request would begin is unknown.
     last: bool,
     deadline: Instant,
+    /// When it got on last.
+    moved: Instant,
 }
 
 impl Client {
@@ -56,6 +58,7 @@ impl Client {
             sent: 0,
             last: false,
             deadline: now + PATIENCE,
+            moved: now,
         })
     }
 
@@ -75,6 +78,11 @@ impl Client {
         self.deadline
     }
 
+    /// Since when it has neither sent anything nor taken anything.
+    pub fn quiet_since(&self) -> Instant {
+        self.moved
+    }
+
     /// Bytes held for what the client has sent.
     pub fn held(&self) -> usize {
         self.inbox.bytes.len()
@@ -88,7 +96,7 @@ impl Client {
                 false => self.send(now),
             };
             match step {
-                Ok(Turn::Again) => {}
+                Ok(Turn::Again) => self.moved = now,
                 Ok(turn) => return turn,
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// More wait in the socket's own queue.
 const CLIENTS_MAX: usize = 64;
+/// While more wait than there is room for, who has been quiet for so long makes room for one of them.
+const QUIET_MAX: Duration = Duration::from_millis(50);
 /// What all clients together may have sent without having been answered.
 const HELD_MAX: usize = 2 * REQUEST_MAX;
 /// Without a free descriptor accept(2) fails at once and again; the listener rests meanwhile.
@@ -140,7 +142,7 @@ impl Loop {
         if self.accept_at.is_some_and(|at| at <= now) {
             self.accept_at = None;
         }
-        let accepting = self.clients.len() < CLIENTS_MAX && self.accept_at.is_none();
+        let accepting = self.accept_at.is_none();
         polled.clear();
         polled.push(wait_for(self.stop.wake.as_raw_fd(), libc::POLLIN));
         polled.push(wait_for(self.watch.as_ref().map_or(-1, Watch::descriptor), libc::POLLIN));
@@ -175,12 +177,22 @@ impl Loop {
     }
 
     fn accept(&mut self, now: Instant) {
-        while self.clients.len() < CLIENTS_MAX {
+        loop {
+            let full = self.clients.len() >= CLIENTS_MAX;
+            let quietest = self.quietest().filter(|_| full);
+            if let Some((_, until)) = quietest.filter(|(_, until)| *until > now) {
+                self.accept_at = Some(until);
+                return;
+            }
             match self.listener.accept() {
-                // A connection that cannot be set up is closed; its client sees that.
-                Ok((stream, _)) => self
-                    .clients
-                    .extend(Client::new(stream, now).ok().map(|client| Connection { client, next: Turn::Wait })),
+                Ok((stream, _)) => {
+                    if let Some((at, _)) = quietest {
+                        self.clients.swap_remove(at);
+                    }
+                    // A connection that cannot be set up is closed; its client sees that.
+                    let client = Client::new(stream, now).ok();
+                    self.clients.extend(client.map(|client| Connection { client, next: Turn::Wait }));
+                }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return,
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
@@ -191,6 +203,14 @@ impl Loop {
                 },
             }
         }
+    }
+
+    /// Which client has been quiet the longest, and until when it may be.
+    fn quietest(&self) -> Option<(usize, Instant)> {
+        let clients = self.clients.iter().enumerate();
+        clients
+            .map(|(at, connection)| (at, connection.client.quiet_since() + QUIET_MAX))
+            .min_by_key(|(_, until)| *until)
     }
 
     fn look_at_file(&mut self) {

@@ -162,6 +162,27 @@ fn i13_a_thousand_clients() {
     }
 }
 
+/// I-13: a thousand clients that send a byte now and then, or nothing: whoever has a request is served within a second.
+#[test]
+fn i13_a_thousand_slow_clients_and_one_with_a_request() {
+    allow_descriptors(4096);
+    let folder = Folder::new();
+    let (_server, path) = serve(&folder, FakeDevice::new());
+    let slow: Vec<_> = (0..1000)
+        .map(|number| {
+            let mut client = connect(&path);
+            send(&mut client, &b"set=1\n"[..number % 7]);
+            client
+        })
+        .collect();
+    for _ in 0..3 {
+        let start = Instant::now();
+        assert_eq!(ask(&mut connect(&path), "get=1\n\n"), "errno=0\n\n");
+        assert!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
+    }
+    drop(slow);
+}
+
 /// More clients than are served at once, all of them quiet, and one with an answer that it does not take.
 #[cfg(target_os = "linux")]
 #[test]

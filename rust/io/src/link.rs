@@ -33,8 +33,8 @@ impl Watch {
 
     /// What the interface is now.
     pub fn read(&self, shared: &Shared) {
-        // Gone or renamed: the data threads see the former at the TUN itself.
-        let Ok((up, mtu)) = tun::link_flags_and_mtu(&shared.tun.name) else { return };
+        // Gone: the data threads see that at the TUN itself.
+        let Some((up, mtu)) = now(shared) else { return };
         let mtu_changed = shared.mtu.swap(mtu, Ordering::Relaxed) != mtu;
         if mtu_changed {
             // Without it super-packets may need two sends: slower, not wrong.
@@ -50,6 +50,20 @@ impl Watch {
             (false, _) => {}
         }
     }
+}
+
+/// (is it up, its MTU); `None` when it is gone. It may bear another name by now, or be in another network namespace
+/// (N23): there it cannot be watched and counts as up, like one that was adopted.
+fn now(shared: &Shared) -> Option<(bool, u32)> {
+    let here = |name: &str| tun::index_of(name).is_ok_and(|index| index == shared.tun.ifindex);
+    if here(&shared.tun.name) {
+        return tun::link_flags_and_mtu(&shared.tun.name).ok();
+    }
+    let name = tun::current_name(&shared.tun).ok()?;
+    if here(&name) {
+        return tun::link_flags_and_mtu(&name).ok();
+    }
+    Some((true, shared.mtu.load(Ordering::Relaxed)))
 }
 
 impl AsRawFd for Watch {

@@ -33,7 +33,7 @@ fn asker() -> io::Result<OwnedFd> {
         .or_else(|_| fd::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0))
 }
 
-pub(super) fn index_of(name: &str) -> io::Result<u32> {
+pub fn index_of(name: &str) -> io::Result<u32> {
     let name = CString::new(name)?;
     // SAFETY: a string that ends in NUL and outlives the call.
     match unsafe { libc::if_nametoindex(name.as_ptr()) } {

@@ -96,6 +96,13 @@ pub fn adopt(fd: BorrowedFd<'_>, offloads: &Offloads) -> io::Result<Tun> {
     Ok(Tun::new(name, ifindex, vec![fd]))
 }
 
+/// What the interface is called now; an error when it is gone.
+pub fn current_name(tun: &Tun) -> io::Result<String> {
+    let mut known = request("")?;
+    ioctl(tun.fd(0), TUNGETIFF, &mut known)?;
+    Ok(name_of(&known))
+}
+
 fn header_size(fd: RawFd) -> io::Result<()> {
     let mut size = VNET_HEADER_LEN;
     ioctl(fd, TUNSETVNETHDRSZ, &mut size)

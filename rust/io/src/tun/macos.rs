@@ -86,6 +86,11 @@ fn take(utun: OwnedFd, offloads: &Offloads) -> io::Result<Tun> {
     Ok(Tun::new(name, ifindex, vec![utun]).without_header())
 }
 
+/// What the interface is called; an error when it is gone.
+pub fn current_name(tun: &Tun) -> io::Result<String> {
+    name_of(&tun.queues[0])
+}
+
 fn name_of(utun: &OwnedFd) -> io::Result<String> {
     let mut name = [0u8; libc::IFNAMSIZ];
     let mut len = name.len() as libc::socklen_t;

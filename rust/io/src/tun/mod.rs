@@ -15,8 +15,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-pub use interface::{link_flags_and_mtu, set_mtu};
-pub use system::{adopt, bound_super_packets, create, set_offload};
+pub use interface::{index_of, link_flags_and_mtu, set_mtu};
+pub use system::{adopt, bound_super_packets, create, current_name, set_offload};
 
 /// The default MTU of a tunnel over a path of 1500 bytes and IPv6 (wg-quick's choice too).
 pub const DEFAULT_MTU: u32 = 1420;

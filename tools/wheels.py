@@ -109,7 +109,8 @@ def main(arguments: Sequence[str]) -> int:
             wrong += sdist()
         except progress.StepError as error:
             wrong.append(str(error))
-    print(wheel_check.table(verdicts))
+    if verdicts:
+        print(wheel_check.table(verdicts))
     for text in wrong:
         print(f"✗ {text}")
     print(f"{len(verdicts)} wheels in {time.monotonic() - started:.0f} s")

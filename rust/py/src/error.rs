@@ -12,9 +12,16 @@ pyo3::import_exception!(wgengine.errors, ForkedError);
 pyo3::import_exception!(wgengine.errors, PrivilegeError);
 
 /// What would help where a TUN may not be made.
+#[cfg(target_os = "linux")]
 const PRIVILEGE: &str =
     "no permission to make a TUN device. In a container add `--cap-add NET_ADMIN --device /dev/net/tun`; \
      as an ordinary user run in a namespace of your own: `unshare -Urn`";
+#[cfg(target_os = "macos")]
+const PRIVILEGE: &str = "no permission to make a utun device, which macOS grants to root only: use sudo";
+#[cfg(target_os = "linux")]
+const NO_TUN: &str = "/dev/net/tun is missing or useless here";
+#[cfg(target_os = "macos")]
+const NO_TUN: &str = "this system has no utun devices";
 
 /// Keeps errno; `doing` says what was tried.
 pub fn os(error: &io::Error, doing: &str) -> PyErr {
@@ -48,7 +55,7 @@ fn tun(error: &io::Error, name: &str) -> PyErr {
     match error.raw_os_error() {
         Some(libc_errno::EPERM | libc_errno::EACCES) => PrivilegeError::new_err(PRIVILEGE),
         Some(libc_errno::ENOENT | libc_errno::ENODEV | libc_errno::ENXIO) => {
-            PrivilegeError::new_err(format!("/dev/net/tun is missing or useless here: {PRIVILEGE}"))
+            PrivilegeError::new_err(format!("{NO_TUN}: {PRIVILEGE}"))
         }
         Some(libc_errno::EBUSY) => os(error, &format!("interface {name} is in use by another program")),
         _ => os(error, &format!("interface {name}")),

@@ -18,6 +18,10 @@ pub const DIRECTORY: &str = "/var/run/wireguard";
 /// An interface name has at most 15 bytes.
 const NAME_MAX: usize = 15;
 
+/// Connections that wait to be accepted. The kernel bounds it by itself; SOMAXCONN is what a C library was built with,
+/// and musl's is 128, beyond which a client would hang in connect(2).
+const QUEUE: libc::c_int = 4096;
+
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -92,7 +96,7 @@ fn bind_private(path: &Path) -> io::Result<UnixListener> {
     let file = SocketFile::at(path)?;
     let opened = fs::set_permissions(path, Permissions::from_mode(0o600)).and_then(|()| {
         // SAFETY: the descriptor is open; listen takes no pointers.
-        check(unsafe { libc::listen(socket.as_raw_fd(), libc::SOMAXCONN) })
+        check(unsafe { libc::listen(socket.as_raw_fd(), QUEUE) })
     });
     match opened {
         Ok(()) => Ok(UnixListener::from(socket)),

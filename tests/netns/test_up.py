@@ -405,3 +405,21 @@ def test_without_a_tun_it_says_what_would_help(lab: Lab, way: str) -> None:
             assert "--cap-add NET_ADMIN --device /dev/net/tun" in done.stderr
             assert done.stdout == ""
     assert not (lab.scratch / "notes").exists()
+
+
+def test_a_look_up_without_an_answer_does_not_keep_it_from_ending(lab: Lab) -> None:
+    """A resolver waits for many seconds for a server that says nothing."""
+    served = Served(lab)
+    before = served.a.snapshot()
+    served.b.nft("table inet lab { chain in { type filter hook input priority 0; udp dport 53 drop; }; }")
+    resolv = lab.scratch / "resolv.conf"
+    resolv.write_text(f"nameserver {served.b.ipv4}\n")
+    served.write(peers=f"{peer(OTHER, '10.20.0.0/16')}Endpoint = vpn.example:51820\n")
+    script = f'mount --bind {resolv} /etc/resolv.conf && exec "$0" "$@"'
+    process = served.a.spawn("unshare", "--mount", "sh", "-c", script, *served.near.command)
+    until(lambda: f"{served.tunnel.name} is up" in process.log or not process.running, f"it is up: {process.log}")
+    assert served.a.ping("10.9.0.2") == 1
+    begun = time.monotonic()
+    assert process.stop() == 0, process.log
+    assert time.monotonic() - begun < 2
+    served.a.assert_clean(before)

@@ -1,5 +1,5 @@
-"""UAPI requests of any lines, to a device in memory (C7 I-13): taken whole, or refused and nothing has changed; and what
-a device tells of itself makes it the same again."""
+"""UAPI requests of any lines, to a device in memory (C7 I-13): taken whole, or refused and nothing has changed; and
+what a device tells of itself makes it the same again."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -42,10 +42,26 @@ good = st.builds(
 )
 # each is wrong wherever it stands
 bad = st.sampled_from(
-    ["nonsense", "a=b", "public_key=00", f"public_key={'g' * 64}", "endpoint=vpn.example:5", "allowed_ip=10.0.0.0/33",
-     "allowed_ip=10.0.0.0", "listen_port=65536", "persistent_keepalive_interval=off", "remove=yes",
-     "protocol_version=2", "fwmark=0x100000000", "\0=\0", "=", "replace_peers=false", "private_key=" + "1" * 10_000, "é=1"]
-)  # fmt: skip
+    [
+        "nonsense",
+        "a=b",
+        "public_key=00",
+        f"public_key={'g' * 64}",
+        "endpoint=vpn.example:5",
+        "allowed_ip=10.0.0.0/33",
+        "allowed_ip=10.0.0.0",
+        "listen_port=65536",
+        "persistent_keepalive_interval=off",
+        "remove=yes",
+        "protocol_version=2",
+        "fwmark=0x100000000",
+        "\0=\0",
+        "=",
+        "replace_peers=false",
+        f"private_key={'1' * 10_000}",
+        "é=1",
+    ]
+)
 
 
 @pytest.fixture(scope="module")

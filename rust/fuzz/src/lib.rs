@@ -6,6 +6,7 @@
 mod bytes;
 pub mod checksum;
 pub mod coalesce;
+pub mod gate;
 pub mod inner;
 pub mod noise;
 pub mod parse;
@@ -25,6 +26,7 @@ pub type Run = fn(&[u8]);
 pub const TARGETS: &[(&str, Run)] = &[
     ("checksum", checksum::run),
     ("coalesce", coalesce::run),
+    ("gate", gate::run),
     ("inner", inner::run),
     ("noise", noise::run),
     ("parse", parse::run),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -135,7 +136,7 @@ def test_r4_a_source_for_each_handshake_fills_no_table(lab: Lab, soak: bool, rec
     Whole: it goes on until 100,000 addresses have been used.
     """
     need_load()
-    seconds, least = (100, 100_000) if soak else (8, 2_000)
+    seconds, least = (20, 100_000) if soak else (8, 1_000)
     initiators = 500  # each soon has as many sessions as a peer may have
     a, b = lab.pair()
     a.run("ip", "route", "add", "local", load.SPOOFED, "dev", "lo")
@@ -152,13 +153,14 @@ def test_r4_a_source_for_each_handshake_fills_no_table(lab: Lab, soak: bool, rec
 
     shake(3)
     before = device.rss_bytes
-    result = shake(seconds)
+    total = Counter[str]()
+    while total["begun"] < least:  # pytest's own timeout ends what never comes that far
+        total.update({what: count for what, count in shake(seconds).items() if isinstance(count, int)})
     growth = device.rss_bytes - before
-    record_property("handshakes", result["answered"])
-    record_property("cookies", result["cookies"])
+    record_property("handshakes", total["answered"])
+    record_property("cookies", total["cookies"])
     record_property("rss_growth_kib", growth // 1024)
-    assert result["begun"] >= least
-    assert result["cookies"] > 0, "there was no load: nobody was asked for a cookie"
+    assert total["cookies"] > 0, "there was no load: nobody was asked for a cookie"
     assert growth <= 8 * MIB
     assert device.process is not None
     assert device.process.running

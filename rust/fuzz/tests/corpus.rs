@@ -28,12 +28,18 @@ fn the_corpus_breaks_nothing() {
 }
 
 #[test]
-fn every_corpus_has_its_target() {
-    let known: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
-    for entry in fs::read_dir(folder("")).expect("fuzz/corpus") {
-        let name = entry.expect("a folder").file_name();
-        assert!(known.iter().any(|known| *known == name), "{name:?} is replayed by nobody");
-    }
+fn every_corpus_and_every_binary_has_its_target() {
+    let mut known: Vec<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    known.sort();
+    let names = |folder: PathBuf| {
+        let stem = |entry: fs::DirEntry| entry.path().file_stem().expect("a name").to_string_lossy().into_owned();
+        let mut names: Vec<_> =
+            fs::read_dir(folder).expect("a folder").map(|entry| stem(entry.expect("one"))).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(folder("")), known, "what is replayed");
+    assert_eq!(names(folder("").join("../fuzz_targets")), known, "what `cargo fuzz` runs");
 }
 
 #[test]

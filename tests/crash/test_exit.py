@@ -133,7 +133,7 @@ def test_c6_r1_started_and_stopped_it_leaves_memory_threads_and_descriptors_as_t
     record_property("resident memory", f"{before['rss'] >> 10} KiB, {grown / 1024:+.0f} KiB after {rounds} more")
     assert after["threads"] == before["threads"]
     assert after["descriptors"] == before["descriptors"]
-    assert grown <= 1 << 20
+    assert grown <= 2 << 20
     assert program.name not in program.host.links()
 
 

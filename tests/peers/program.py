@@ -10,10 +10,11 @@ import json
 import re
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peers.device import genkey, pubkey
+from peers.device import genkey, genpsk, pubkey
 from peers.process import LabError, until
 
 if TYPE_CHECKING:
@@ -63,10 +64,12 @@ class Program:
     host: Host
     name: str
     far: Device
+    path: Path
+    keys: tuple[str, str] = field(repr=False)  # private and preshared
 
     @property
     def said(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.process.log.splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in self.process.log.splitlines() if line.startswith('{"')]
 
     def reaches(self, word: str, timeout_s: float = 20) -> None:
         """Wait until the script waits at this step."""
@@ -79,6 +82,11 @@ class Program:
             return False
 
         until(there, f"the program reaches {word!r}; it said: {self.process.log}", timeout_s)
+
+    @property
+    def whole(self) -> Path:
+        """A file for `wg setconf` with both keys."""
+        return Path(f"{self.path}.whole")
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGUSR1)
@@ -118,22 +126,40 @@ class Pings:
         return float(found[1])
 
 
-def start(lab: Lab, script: str, *, python: tuple[str, ...] = (), env: Mapping[str, str] | None = None) -> Program:
-    """Starts the script on one of two fresh hosts and the device on the other; they know each other."""
+def start(
+    lab: Lab,
+    script: str,
+    *,
+    python: tuple[str, ...] = (),
+    env: Mapping[str, str] | None = None,
+    keys_apart: bool = False,
+) -> Program:
+    """Starts the script on one of two fresh hosts and the device on the other; they know each other.
+
+    With `keys_apart` the tunnel has a preshared key too, and both keys are in files beside `path`: `PATH.private`,
+    `PATH.preshared`, and as `wg setconf` takes them `PATH.whole`; `config` has another private key, no preshared one.
+    """
     a, b = lab.pair()
-    private, name = genkey(), lab.interface()
+    private, preshared, name = genkey(), genpsk(), lab.interface()
     far = lab.wgengine(b)
     path = lab.scratch / f"{name}.conf"
-    path.touch(mode=0o600)
-    path.write_text(
-        f"[Interface]\nPrivateKey = {private}\nListenPort = {PORT}\nAddress = {INNER}/24\n"
-        f"[Peer]\nPublicKey = {far.public}\nAllowedIPs = 10.9.0.2/32\nEndpoint = {b.ipv4}:{PORT}\n"
-    )
+    peer = f"[Peer]\nPublicKey = {far.public}\nAllowedIPs = 10.9.0.2/32\nEndpoint = {b.ipv4}:{PORT}\n"
+    used = genkey() if keys_apart else private
+    texts = {
+        "": f"[Interface]\nPrivateKey = {used}\nListenPort = {PORT}\nAddress = {INNER}/24\n{peer}",
+        ".private": private,
+        ".preshared": preshared,
+        ".whole": f"[Interface]\nPrivateKey = {private}\nListenPort = {PORT}\n{peer}PresharedKey = {preshared}\n",
+    }
+    for suffix, text in texts.items():
+        file = Path(f"{path}{suffix}")
+        file.touch(mode=0o600)
+        file.write_text(text)
     far.setconf(
         f"{far.interface_section(PORT)}[Peer]\nPublicKey = {pubkey(private)}\nAllowedIPs = {INNER}/32\n"
-        f"Endpoint = {a.ipv4}:{PORT}\n"
+        f"Endpoint = {a.ipv4}:{PORT}\n" + (f"PresharedKey = {preshared}\n" if keys_apart else "")
     )
     far.address("10.9.0.2/24")
     far.up()
     process = a.spawn(sys.executable, *python, "-X", "faulthandler", "-c", PRELUDE + script, name, path, env=env)
-    return Program(process=process, host=a, name=name, far=far)
+    return Program(process=process, host=a, name=name, far=far, path=path, keys=(private, preshared))

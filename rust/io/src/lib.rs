@@ -12,6 +12,7 @@
 //! | [`uapi`] | serves the configuration socket |
 //! | [`fd`], [`poller`] | what differs between Linux and macOS: making descriptors, waiting for them |
 //! | [`process`] | the process around the devices: whether a fork made it, what it keeps out of core files |
+//! | [`stack`] | leaves nothing on the stack of a thread that ends |
 //! | [`ring`], [`counters`], [`clock`], [`random`], [`wake`] | events upwards, counts, time, chance, waking a thread |
 
 pub mod changes;
@@ -31,6 +32,7 @@ pub mod random;
 pub mod ring;
 pub mod shard;
 pub mod shared;
+pub mod stack;
 pub mod table;
 pub mod tun;
 pub mod uapi;

@@ -2,6 +2,7 @@
 //!
 //! No Python object is held by a data thread; every call that can block lets other Python threads run.
 
+mod allocator;
 mod device;
 mod error;
 mod keys;

@@ -147,6 +147,7 @@ impl<N: Noise> Peer<N> {
     /// The peer is gone; whoever still holds it finds no session. How many packets were waiting.
     pub fn remove(&mut self) -> usize {
         self.removed = true;
+        self.psk = None;
         self.forget_sessions();
         self.timers.set_persistent(0, Tick(0));
         self.endpoint = None;

@@ -9,6 +9,7 @@ use crate::process::Process;
 use crate::ring::Drained;
 use crate::shard::Shard;
 use crate::shared::Shared;
+use crate::stack;
 use crate::tun::{self, Tun};
 use crate::uapi;
 use parking_lot::Mutex;
@@ -171,7 +172,9 @@ impl Device {
         let shared = self.shared.clone();
         let told = name.clone();
         let thread = thread::Builder::new().name(name).spawn(move || {
-            let reason = match catch_unwind(AssertUnwindSafe(work)) {
+            let ended = catch_unwind(AssertUnwindSafe(work));
+            stack::wipe();
+            let reason = match ended {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => format!("{told}: {error}"),
                 Err(_) => format!("{told}: a panic; the TUN is closed"),

@@ -4,6 +4,7 @@ use super::client::{Client, Turn, REQUEST_MAX};
 use super::file::{SocketFile, Watch};
 use super::Handler;
 use crate::fd::Held;
+use crate::stack;
 use crate::wake::Wake;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
@@ -60,7 +61,10 @@ impl Server {
             clients: Vec::new(),
             accept_at: None,
         };
-        let thread = thread::Builder::new().name("wg-uapi".into()).spawn(move || work.run())?;
+        let thread = thread::Builder::new().name("wg-uapi".into()).spawn(move || {
+            work.run();
+            stack::wipe();
+        })?;
         Ok(Server { stop, thread: Some(thread), file })
     }
 

@@ -24,6 +24,9 @@ IMPURE_STD = re.compile(
 STD_PATH = re.compile(r"\bstd\s*::\s*(\{[^;]*?\}\s*;|[\w:\s]*(?:\{[^;]*?\}\s*;)?)")
 UNSAFE = re.compile(r"\bunsafe\b")
 BORINGTUN = re.compile(r"\bboringtun\b")
+# Data threads live in rust/io, which has no interpreter; rust/py is only ever called by a thread that has one.
+PYTHON_NAMED = re.compile(r"\bpyo3\b")
+THREAD_OR_ATTACH = re.compile(r"\b(?:thread\s*::|Python\s*::\s*(?:attach|with_gil|try_attach)\b)")
 MAY_BE_UNSAFE = ("io", "py", "load")
 MAY_NAME_BORINGTUN = ("noise",)
 
@@ -58,6 +61,9 @@ def rust_violations(crate: str, path: Path, source: str) -> Iterator[str]:
     if crate not in MAY_NAME_BORINGTUN:
         for found in BORINGTUN.finditer(code):
             yield f"{where}:{line_of(code, found.start())}: boringtun is named outside rust/noise"
+    held_back = THREAD_OR_ATTACH if crate == "py" else PYTHON_NAMED
+    for found in held_back.finditer(code):
+        yield f"{where}:{line_of(code, found.start())}: {found[0]}: no thread of ours may wait for an interpreter"
 
 
 def module_of(path: Path) -> str:

@@ -69,3 +69,18 @@ def test_a_violation_names_its_line() -> None:
 )
 def test_imports_of_the_native_module_are_seen(source: str, lines: list[int]) -> None:
     assert list(borders.native_imports(source)) == lines
+
+
+@pytest.mark.parametrize(
+    ("crate", "source", "crossed"),
+    [
+        ("io", "use pyo3::prelude::*;", True),
+        ("core", "fn f(x: pyo3::Py<pyo3::PyAny>) {}", True),
+        ("py", "std::thread::spawn(|| ());", True),
+        ("py", "Python::attach(|py| ());", True),
+        ("py", "use pyo3::prelude::*;\nfn f(py: Python<'_>) { py.detach(|| ()) }", False),
+        ("io", "std::thread::spawn(|| ());", False),
+    ],
+)
+def test_c6_gil_no_thread_of_ours_can_wait_for_the_interpreter(crate: str, source: str, crossed: bool) -> None:
+    assert bool(list(borders.rust_violations(crate, HERE, source))) is crossed

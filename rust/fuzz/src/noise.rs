@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use wgengine_core::observe::drop::Drop;
 use wgengine_core::plan::{PublicKey, Secret};
+use wgengine_core::tunnel::admission::Admission;
 use wgengine_core::tunnel::noise::Noise;
 use wgengine_core::wire::wireguard::{Message, DATA_OVERHEAD, INITIATION_LEN, RESPONSE_LEN};
 use wgengine_noise::{clamp, read_initiation, Boring, Identity};
@@ -84,6 +85,10 @@ impl World {
 
     fn respond(&self, message: &[u8; INITIATION_LEN]) -> Result<(), Drop> {
         Message::parse(message)?;
+        // As the edge has it: no Diffie-Hellman before mac1 fits.
+        if !Admission::new(&self.theirs.public()).mac1_fits(message) {
+            return Err(Drop::BadMac);
+        }
         let sender = read_initiation(&self.theirs, message)?;
         assert_eq!(sender.key, self.ours.public(), "another's name in a message of ours");
         sender.timestamp(&self.theirs)?;

@@ -83,6 +83,7 @@ def gone(device: Device) -> bool:
 def assert_full_tunnel(lab: Lab, quick: Quick, client: Device, server: Device) -> None:
     """Everything goes through the tunnel but the tunnel itself, and `down` takes all of it back."""
     a, b = client.host, server.host
+    a.cut_batches()  # each ping is to be seen
     for address in BEYOND:
         b.run("ip", "address", "add", address, "dev", "lo")
     config = configuration(lab, client, server, "0.0.0.0/0, ::/0")

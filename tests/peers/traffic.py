@@ -29,4 +29,4 @@ def exchange(tunnel: Tunnel, large_ping: int) -> None:
     report = tunnel.iperf(1, "-P", str(parallel))
     streams = [stream["receiver"]["bytes"] for stream in report["end"]["streams"]]
     assert len(streams) == parallel
-    assert min(streams) > 1_000_000, f"a connection starved: {streams}"
+    assert min(streams) > 100_000, f"a connection starved: {streams}"

@@ -41,7 +41,7 @@ ROWS = {
     20: "130,560 allowed IPs, and other answers that split",
     21: "what `wg set` means: empty files, one's own key, clamping, shrinking lists",
     22: "keys of low order get no datagram",
-    23: "namespaces that go away",
+    23: "namespaces that go away, and an interface that moves between them",
     24: "what was made is unmade",
 }
 

@@ -38,6 +38,7 @@ class Place:
     """Somewhere the wheel is installed."""
 
     name: str
+    wheel: Path
     python: tuple[str, ...]
     """What runs Python there, as root."""
     as_user: tuple[str, ...]
@@ -112,11 +113,18 @@ def fresh(python: Path, folder: Path) -> Place:
     env |= {"PATH": str(programs), "HOME": str(folder), "LC_ALL": "C.UTF-8"}
     run([str(python), "-m", "venv", str(folder / "env")], env)
     inside = str(folder / "env" / "bin" / "python")
-    run([inside, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--only-binary=:all:", "--no-cache-dir",
-         str(wheel("manylinux", platform.machine()))], env)  # fmt: skip
+    file = wheel("manylinux", platform.machine())
+    words = ["install", "-q", "--disable-pip-version-check", "--only-binary=:all:", "--no-cache-dir"]
+    run([inside, "-m", "pip", *words, str(file)], env)
     smoke = shutil.copy(SMOKE, folder)
     return Place(
-        name="a fresh environment", python=(inside,), as_user=(inside,), drops=False, smoke=str(smoke), env=env
+        name="a fresh environment",
+        wheel=file,
+        python=(inside,),
+        as_user=(inside,),
+        drops=False,
+        smoke=str(smoke),
+        env=env,
     )
 
 
@@ -145,9 +153,10 @@ def installed_in(tree: Path) -> Place:
     libc, lowest = ("musllinux", "1_2") if any(tree.glob("lib/ld-musl-*")) else ("manylinux", "2_28")
     folder = tree / "wgengine-try"
     shutil.rmtree(folder, ignore_errors=True)
-    run([sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--only-binary=:all:",
-         "--python-version", version, "--platform", f"{libc}_{lowest}_{machine}", "--target", str(folder),
-         str(wheel(libc, machine))], dict(os.environ))  # fmt: skip
+    file = wheel(libc, machine)
+    words = ["install", "-q", "--disable-pip-version-check", "--only-binary=:all:", "--python-version", version]
+    words += ["--platform", f"{libc}_{lowest}_{machine}", "--target", str(folder)]
+    run([sys.executable, "-m", "pip", *words, str(file)], os.environ)
     shutil.copy(SMOKE, folder)
     program = [f"/{python.relative_to(tree)}"]
     foreign = machine != platform.machine()
@@ -161,6 +170,7 @@ def installed_in(tree: Path) -> Place:
     env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "PYTHONPATH": f"/{folder.name}"}
     return Place(
         name=f"{tree.name}: {libc}, {machine}{', emulated' if foreign else ''}",
+        wheel=file,
         python=(*inside, "0", *program),
         as_user=(*inside, str(NOBODY), *program),
         drops=True,

@@ -81,7 +81,7 @@ fn c3_8_without_a_cookie_to_be_had_data_threads_drop_what_brings_none() {
     assert_eq!(b.dropped(Drop::CookieRequired), 1);
 }
 
-/// Of one peer's initiations only one in 20 ms costs more than one Diffie-Hellman, however new each of them is.
+/// Of one peer's initiations only five, and one in 20 ms, cost more than one Diffie-Hellman, however new each of them is.
 #[test]
 fn c3_6_a_peer_that_shakes_hands_without_end_is_limited() {
     let b = node();
@@ -93,7 +93,7 @@ fn c3_6_a_peer_that_shakes_hands_without_end_is_limited() {
         peer.send(b.port, &initiation(&private, &b.key));
     }
     eventually("all are looked at", || b.total("handshakes_answered") + b.dropped(Drop::PeerLimited) == 60);
-    let most = start.elapsed().as_millis() as u64 / 20 + 1;
+    let most = start.elapsed().as_millis() as u64 / 20 + 5;
     assert!(b.total("handshakes_answered") <= most, "{} in {:?}", b.total("handshakes_answered"), start.elapsed());
     assert!(b.dropped(Drop::PeerLimited) > 0);
 }

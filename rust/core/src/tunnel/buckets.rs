@@ -40,9 +40,22 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
+    pub(super) fn full(full: Duration, now: Tick) -> Bucket {
+        Bucket { tokens: full, at: now }
+    }
+
+    fn tokens(&self, full: Duration, now: Tick) -> Duration {
+        (self.tokens + now.since(self.at)).min(full)
+    }
+
+    /// Is there a token to [`Bucket::draw`]?
+    pub(super) fn holds(&self, cost: Duration, full: Duration, now: Tick) -> bool {
+        self.tokens(full, now) >= cost
+    }
+
     /// Take a token worth `cost` out of a bucket that holds up to `full`, if there is one.
     pub(super) fn draw(&mut self, cost: Duration, full: Duration, now: Tick) -> bool {
-        let tokens = (self.tokens + now.since(self.at)).min(full);
+        let tokens = self.tokens(full, now);
         let left = tokens.checked_sub(cost);
         *self = Bucket { tokens: left.unwrap_or(tokens), at: now };
         left.is_some()

@@ -2,6 +2,7 @@
 //! and those of others behind them, go on: what it takes is taken out of the peer ([`Work`]), the message is made or
 //! read, and the result is put back. Keys that were changed meanwhile make the result worthless.
 
+use super::buckets::Bucket;
 use super::endpoint::Endpoint;
 use super::keypairs::Keypair;
 use super::noise::{Noise, Timestamp};
@@ -12,8 +13,10 @@ use crate::time::{Now, Tick};
 use crate::wire::wireguard::{COOKIE_REPLY_LEN, INITIATION_LEN, RESPONSE_LEN};
 use core::time::Duration;
 
-/// Of one peer's initiations at most one in this time is answered (C3 row 6, kernel INITIATIONS_PER_SECOND).
-const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
+/// Of one peer's initiations fifty a second are answered (C3 row 6, kernel INITIATIONS_PER_SECOND), and five at once: a
+/// link that goes down and up again must not wait for a retry.
+const INITIATION_COST: Duration = Duration::from_millis(20);
+const INITIATIONS_FULL: Duration = Duration::from_millis(100);
 
 /// An initiation of ours that waits for its answer.
 pub(super) struct Attempt<N> {
@@ -129,9 +132,9 @@ impl<N: Noise> Peer<N> {
 
     /// May an initiation of this peer be looked at closer? Asked before more than one Diffie-Hellman is spent on it.
     pub fn may_answer(&self, now: Tick) -> Result<(), Drop> {
-        match self.answered {
-            Some(last) if now.since(last) < INITIATION_INTERVAL => Err(Drop::PeerLimited),
-            _ => Ok(()),
+        match self.answers.is_none_or(|bucket| bucket.holds(INITIATION_COST, INITIATIONS_FULL, now)) {
+            true => Ok(()),
+            false => Err(Drop::PeerLimited),
         }
     }
 
@@ -163,7 +166,7 @@ impl<N: Noise> Peer<N> {
         let Attempt { engine, index } = session.ok_or(Drop::UnknownPeer)?;
         self.cookies.sign(&mut response, now);
         self.newest = timestamp;
-        self.answered = Some(now);
+        self.answers.get_or_insert(Bucket::full(INITIATIONS_FULL, now)).draw(INITIATION_COST, INITIATIONS_FULL, now);
         self.timers.keys_derived(now);
         self.keypairs.install_answered(Keypair::new(engine, index, now, false));
         self.rx_bytes += INITIATION_LEN as u64;

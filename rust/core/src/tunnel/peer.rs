@@ -3,6 +3,7 @@
 //! The edge holds each peer under one lock. Data runs take it once: `can_send`, `seal`..., `sent` out of the TUN and
 //! `open`..., `received` out of the socket. Handshakes, timers and configuration take it for themselves.
 
+use super::buckets::Bucket;
 use super::cookie::Cookies;
 use super::endpoint::{Checked, Endpoint};
 use super::handshake::{Attempt, Versions};
@@ -34,8 +35,8 @@ pub struct Peer<N> {
     pub staging: Staging,
     /// The newest timestamp that this key has shown us; it outlives sessions and engines (C3 row 12).
     pub(super) newest: Timestamp,
-    /// When an initiation was answered last.
-    pub(super) answered: Option<Tick>,
+    /// Answers to initiations that are left; `None` before the first.
+    pub(super) answers: Option<Bucket>,
     pub(super) last_handshake: Option<Wall>,
     pub(super) tx_bytes: u64,
     pub(super) rx_bytes: u64,
@@ -60,7 +61,7 @@ impl<N: Noise> Peer<N> {
             timers: Timers::default(),
             staging: Staging::new(budget),
             newest,
-            answered: None,
+            answers: None,
             last_handshake: None,
             tx_bytes: 0,
             rx_bytes: 0,

@@ -22,7 +22,7 @@ pub struct Side {
     pub(super) asked: usize,
     /// What the control thread is computing, without the peer's lock.
     pub(super) out: Option<Out>,
-    pub(super) answered: Option<Tick>,
+    pub(super) answered: Vec<Tick>,
     /// Data messages with content that came in.
     pub heard: usize,
     pub sent: Vec<Vec<u8>>,
@@ -44,7 +44,7 @@ impl Side {
             next_index: who << 20,
             asked: 0,
             out: None,
-            answered: None,
+            answered: Vec::new(),
             heard: 0,
             sent: Vec::new(),
         }
@@ -98,7 +98,7 @@ impl Side {
         assert_eq!(self.sent.len(), sent, "a removed peer sends");
         self.peer = Peer::new(*self.peer.key(), self.peer.newest_timestamp(), budget);
         self.watch = Watch::default();
-        (self.asked, self.answered) = (0, None);
+        (self.asked, self.answered) = (0, Vec::new());
     }
 
     // ---- out -----------------------------------------------------------------------------------------------------

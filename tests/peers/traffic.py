@@ -8,7 +8,7 @@ from typing import Literal
 from peers.tunnel import Tunnel, read_iperf
 
 FAMILIES: tuple[Literal[4, 6], ...] = (4, 6)
-# Not -f: under load it now and then counts one answer less than the TUN has handed to the kernel.
+# Not -f, which waits for each answer: several are under way at a time.
 FAST = ("-i", "0.002")
 
 
@@ -19,14 +19,16 @@ def exchange(tunnel: Tunnel, large_ping: int) -> None:
             assert tunnel.ping(sender, *FAST, family=family, count=50) == 50
             assert tunnel.ping(sender, *FAST, "-s", str(large_ping), family=family, count=10) == 10
             tunnel.transfer(4_000_000, sender, family=family).assert_whole()
-    datagrams = ("-u", "-b", "5M", "-l", "1200")
+    datagrams = ("-u", "-b", "20M", "-l", "1200")
     flows = [tunnel.start_iperf(1, *datagrams, family=family, port=5200 + family) for family in FAMILIES]
     for flow in flows:
         udp = read_iperf(flow, timeout_s=30)["end"]["sum"]
-        assert udp["packets"] > 400
-        assert udp["lost_percent"] < 5, f"{udp['lost_packets']} of {udp['packets']} datagrams of UDP were lost"
+        assert udp["packets"] > 1000
+        assert udp["lost_percent"] < 1, f"{udp['lost_packets']} of {udp['packets']} datagrams of UDP were lost"
     parallel = os.cpu_count() or 1
     report = tunnel.iperf(1, "-P", str(parallel))
     streams = [stream["receiver"]["bytes"] for stream in report["end"]["streams"]]
     assert len(streams) == parallel
-    assert min(streams) > 100_000, f"a connection starved: {streams}"
+    # wireguard-go with packets of 34 KB over IPv6 now and then moves hardly more than this in a second.
+    ours = tunnel.a.program.name == tunnel.b.program.name == "wgengine"
+    assert min(streams) > (1_000_000 if ours else 100_000), f"a connection starved: {streams}"

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wgengine_core::observe::drop::Drop;
 use wgengine_core::observe::event::Event;
-use wgengine_core::tunnel::admission::{Gate, Verdict};
+use wgengine_core::tunnel::admission::{Gate, Origin, Verdict};
 use wgengine_core::tunnel::backlog::Backlog;
 use wgengine_core::tunnel::deadlines::Deadlines;
 use wgengine_core::tunnel::endpoint::Endpoint;
@@ -203,7 +203,8 @@ impl Control {
         let (bytes, from) = (letter.bytes(), letter.from);
         let Message::Initiation(message) = Message::parse(bytes)? else { return Err(Drop::MalformedMessage) };
         let keys = self.shared.keys().ok_or(Drop::NoPrivateKey)?;
-        match self.gate.admit(&keys.admission, bytes, from.address, waiting, clock::tick(), random::fill) {
+        let origin = Origin { address: from.address, known: self.shared.familiar.knows(from.address) };
+        match self.gate.admit(&keys.admission, bytes, origin, waiting, clock::tick(), random::fill) {
             Verdict::Pass => {}
             Verdict::Refuse(why) => {
                 if why == Drop::CookieRequired {
@@ -229,7 +230,7 @@ impl Control {
         self.shared.table.release(&mut peer);
         drop(peer);
         let (answer, moved) = answer?;
-        self.tell_move(&cell, moved, from);
+        self.heard(&cell, moved, from);
         self.counters().handshakes_answered.add(1);
         self.rearm(&cell);
         self.send(to, &answer)
@@ -259,7 +260,7 @@ impl Control {
                 drop(peer);
                 self.counters().handshakes_completed.add(1);
                 self.shared.ring.push(Event::SessionUp { peer: cell.key, initiator: true });
-                self.tell_move(&cell, moved, letter.from);
+                self.heard(&cell, moved, letter.from);
                 // Either shows the other side that we have the session (whitepaper 6.5).
                 if waiting {
                     self.send_staged(&cell);
@@ -278,7 +279,9 @@ impl Control {
         }
     }
 
-    fn tell_move(&self, cell: &PeerCell, moved: bool, from: Endpoint) {
+    /// A handshake message of the peer was authentic.
+    fn heard(&self, cell: &PeerCell, moved: bool, from: Endpoint) {
+        self.shared.familiar.note(from.address);
         if moved {
             self.shared.ring.push(Event::EndpointChanged { peer: cell.key, endpoint: from.address });
         }

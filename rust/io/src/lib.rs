@@ -7,6 +7,7 @@
 //! | [`shard`] | the loop of a data thread: out of the TUN into UDP, out of UDP into the TUN |
 //! | [`shared`] | what all threads of a device share |
 //! | [`control`], [`inbox`] | the thread for handshakes and timers, and where work for it is left |
+//! | [`familiar`] | addresses where peers were: under a flood they get their cookies first |
 //! | [`tun`], [`udp`] | the two ends, with their offloads |
 //! | [`link`], [`changes`] | watches our interface: up, down, MTU, gone; how the kernel tells of changes |
 //! | [`uapi`] | serves the configuration socket |
@@ -20,6 +21,7 @@ pub mod clock;
 pub mod control;
 pub mod counters;
 pub mod device;
+pub mod familiar;
 pub mod fd;
 pub mod inbox;
 pub mod link;

@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::counters::Counters;
+use crate::familiar::Familiar;
 use crate::inbox::Inbox;
 use crate::offloads::Offloads;
 use crate::ring::Ring;
@@ -41,6 +42,7 @@ pub struct Shared {
     pub tun: Tun,
     pub table: Table,
     pub inbox: Inbox,
+    pub familiar: Familiar,
     pub ring: Ring,
     pub offloads: Offloads,
     pub mtu: AtomicU32,
@@ -65,6 +67,7 @@ impl Shared {
             tun,
             table: Table::default(),
             inbox: Inbox::new()?,
+            familiar: Familiar::default(),
             ring: Ring::new()?,
             offloads,
             mtu: AtomicU32::new(mtu),

@@ -22,9 +22,9 @@ pub(super) type Mac = [u8; MAC_LEN];
 pub const LOADED: usize = 128;
 /// Load is over when it was not seen for so long.
 const LOAD_LASTS: Duration = Duration::from_secs(1);
-/// A cookie costs a system call, so there are this many a second and no more, however many ask; who has one is let in all
-/// the same. At ten thousand a second they take some hundredths of a core.
-const COOKIE_COST: Duration = Duration::from_micros(100);
+/// A cookie costs a system call, so strangers get this many a second and no more, however many ask. Who has one is let in
+/// all the same, and an address where a peer was has a share of its own.
+const COOKIE_COST: Duration = Duration::from_micros(400);
 const COOKIES_FULL: Duration = Duration::from_millis(100);
 
 /// What is made of a public key and a label, to check or to seal with.
@@ -85,12 +85,29 @@ pub enum Verdict {
     Refuse(Drop),
 }
 
+/// Where a message came from, as its sender would have it.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    pub address: SocketAddr,
+    /// A peer was there.
+    pub known: bool,
+}
+
+impl From<SocketAddr> for Origin {
+    fn from(address: SocketAddr) -> Origin {
+        Origin { address, known: false }
+    }
+}
+
 /// Guards the Diffie-Hellman of one device while there is load, and is out of the way otherwise.
 #[derive(Default)]
 pub struct Gate {
     loaded: Option<Tick>,
     checker: Option<Checker>,
+    /// For strangers, together.
     cookies: Bucket,
+    /// For each address where a peer was.
+    known: Buckets,
     buckets: Buckets,
 }
 
@@ -101,11 +118,12 @@ impl Gate {
         &mut self,
         admission: &Admission,
         message: &[u8],
-        from: SocketAddr,
+        from: impl Into<Origin>,
         waiting: usize,
         now: Tick,
         mut fill: impl FnMut(&mut [u8]) -> bool,
     ) -> Verdict {
+        let Origin { address: from, known } = from.into();
         if waiting >= LOADED {
             self.loaded = Some(now);
         }
@@ -124,8 +142,12 @@ impl Gate {
         };
         let checker = self.checker.insert(checker);
         if !has_mac2(message) || !checker.mac2_fits(message, from) {
+            let left = match known {
+                true => self.known.allow(from.ip(), now),
+                false => self.cookies.draw(COOKIE_COST, COOKIES_FULL, now),
+            };
             let mut nonce = [0; NONCE_LEN];
-            if !self.cookies.draw(COOKIE_COST, COOKIES_FULL, now) || !fill(&mut nonce) {
+            if !left || !fill(&mut nonce) {
                 return Verdict::Refuse(Drop::CookieRequired);
             }
             return Verdict::Reply(checker.reply(&admission.cookie_key, message, from, nonce));
@@ -268,7 +290,11 @@ mod tests {
                 cookies.take(&OURS, &reply, now).expect("a cookie for what was sent");
             }
         }
-        assert!((10_000..=11_000).contains(&given), "{given} a second");
+        assert!((2_500..=2_750).contains(&given), "{given} a second");
+        let known = Origin { address: address(1), known: true };
+        let mut reply = || gate.admit(&admission, &bare, known, LOADED, second(1), fill);
+        assert!((0..5).all(|_| matches!(reply(), Verdict::Reply(_))), "where a peer was there are cookies left");
+        assert_eq!(reply(), Verdict::Refuse(Drop::CookieRequired), "but no end of them");
         let signed = initiation(&admission, &mut cookies, second(1));
         assert_eq!(gate.admit(&admission, &signed, address(1), LOADED, second(1), fill), Verdict::Pass);
     }

@@ -131,6 +131,7 @@ impl Shared {
         }
         if let Some(endpoint) = plan.endpoint {
             peer.set_endpoint(endpoint);
+            self.familiar.note(endpoint);
         }
         if let Some(interval) = plan.persistent_keepalive.or(anew.then_some(0)) {
             peer.timers.set_persistent(interval, now);

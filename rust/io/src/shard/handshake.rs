@@ -19,7 +19,8 @@ pub fn hand_in(message: Message<'_>, datagram: &[u8], from: Endpoint, shared: &S
         return Err(Drop::UnknownIndex);
     }
     // Asked first: what comes without a cookie while there is none to be had is the bulk of a flood.
-    if matches!(message, Message::Initiation(_)) && !has_mac2(datagram) && shared.inbox.is_closed() {
+    let is_bare = matches!(message, Message::Initiation(_)) && !has_mac2(datagram);
+    if is_bare && shared.inbox.is_closed() && !shared.familiar.knows(from.address) {
         return Err(Drop::CookieRequired);
     }
     let has_mac1 = matches!(message, Message::Initiation(_) | Message::Response(_));

@@ -6,7 +6,7 @@ median of another. Each round therefore gives a ratio of its own, and the median
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import comb
+from math import comb, inf
 from statistics import median
 
 from wgengine.bench.rows import BASELINE, OURS, Row
@@ -83,8 +83,12 @@ def summarise(rows: Iterable[Row], measured: Sequence[Measured], peers: Sequence
     count = 1 + max((m.round for m in measured), default=-1)
     by_place = {(m.implementation, m.round): m.values for m in measured}
 
+    def series(implementation: str, name: str) -> list[float | None]:
+        return [by_place.get((implementation, r), {}).get(name) for r in range(count)]
+
     def values(implementation: str, row: Row) -> list[float | None]:
-        return [by_place.get((implementation, r), {}).get(row.name) for r in range(count)]
+        # By medians: the worst of each round would be the unluckiest of each round.
+        return min((series(implementation, name) for name in row.worst_of or (row.name,)), key=_last_if_unknown)
 
     summaries = []
     for row in rows:
@@ -120,6 +124,11 @@ def interval_of_median(values: Sequence[float]) -> tuple[float, float] | None:
         missed += comb(n, rank) / 2**n
         rank += 1
     return (ordered[rank - 1], ordered[n - rank]) if rank else None
+
+
+def _last_if_unknown(values: Iterable[float | None]) -> float:
+    found = _median(values)
+    return inf if found is None else found
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from wgengine.bench import generator
 from wgengine.bench.host import Host, HostError
 from wgengine.bench.implementation import Implementation
-from wgengine.bench.rows import FLOODS, LEGIT_SHARE
+from wgengine.bench.rows import LEGIT_SHARE, LEGIT_SHARES
 from wgengine.bench.scale import inner
 from wgengine.bench.testbed import INTERFACE, PORT, STRANGE_VETH, device, stranger, tunnel, two_hosts
-from wgengine.bench.traffic import stream
+from wgengine.bench.traffic import stream, streaming
 from wgengine.bench.uapi import ask, setting, to_hex
 
 INITIATORS = 1000
@@ -20,6 +20,7 @@ RATE = 100_000
 _INITIATORS_PORT = 40_000
 _SINK_PORT = 9
 _HEAD_START_S = 0.3
+_TURN_S = 1.0
 
 
 def handshakes(program: Path, implementation: Implementation, seconds: float) -> dict[str, float]:
@@ -53,9 +54,8 @@ def floods(
     program: Path, implementation: Implementation, wanted: Iterable[str], *, number: int, seconds: float
 ) -> dict[str, float]:
     """One TCP stream, while a stranger floods its receiver, and while the same goes to a socket that nobody reads."""
-    names = {f"{LEGIT_SHARE}_{kind.replace('-', '_')}": kind for kind in FLOODS}
     asked = set(wanted)
-    chosen = names if LEGIT_SHARE in asked else {name: kind for name, kind in names.items() if name in asked}
+    chosen = {name: kind for name, kind in LEGIT_SHARES.items() if name in asked or LEGIT_SHARE in asked}
     shares = {}
     with (
         two_hosts(segmentation=True) as (a, b),
@@ -67,33 +67,46 @@ def floods(
         ask(b, setting((f"public_key={generator.identities(program, b, 1)[0]}", f"allowed_ip={inner(1)}")))
         stream(a, b, 1)
         for name, kind in chosen.items():
-            # Every second round begins with the other half, so that a machine that drifts favours neither.
-            halves = (False, True) if number % 2 == 0 else (True, False)
-            kept = {at: _under_flood(program, kind, (a, b, third), target, seconds, device=at) for at in halves}
-            shares[name] = kept[True] / kept[False]
-    return shares | {LEGIT_SHARE: min(shares.values())}
+            shares[name] = _share_kept(program, kind, (a, b, third), target, seconds, device_first=number % 2 == 0)
+    return shares
 
 
-def _under_flood(
-    program: Path, kind: str, hosts: tuple[Host, Host, Host], target: str, seconds: float, *, device: bool
+def _share_kept(
+    program: Path, kind: str, hosts: tuple[Host, Host, Host], target: str, seconds: float, *, device_first: bool
 ) -> float:
-    """Gbit/s of a stream from the first host to the second while the third floods its device, or its open socket."""
+    """What a stream carries while the third host floods its receiver's device, by what it carries while the same goes
+    to an open socket there: by turns in one stream, since two streams differ by more than a flood takes.
+    """
     a, b, third = hosts
-    lasts = seconds + 2 * _HEAD_START_S + 1.0
+    turns = 2 * max(1, round(seconds / _TURN_S))
+    # As a, b, b, a, so that a machine that drifts favours neither.
+    at_device = [((turn + 1) // 2 % 2 == 0) is device_first for turn in range(turns)]
     flags: dict[str, object] = {
         "rate": RATE,
         "key": to_hex(b.run("wg", "show", INTERFACE, "public-key")),
         "with": f"{target}:{PORT}",
     }
     spoofed = ("--sources", generator.STRANGERS) if kind in ("good-mac1", "bad-mac1", "bad-length") else ()
-    to = f"{target}:{PORT if device else _SINK_PORT}"
+    lasts = turns * (_HEAD_START_S + _TURN_S + 1.0)
+    carried = {True: 0.0, False: 0.0}
     with (
         generator.running(program, b, "sink", seconds=lasts + 5, at=f"{target}:{_SINK_PORT}"),
-        generator.running(program, third, "flood", kind, "--to", to, *spoofed, seconds=lasts, **flags) as load,
+        streaming(a, b, lasts + 5),
     ):
-        time.sleep(_HEAD_START_S)
-        carried = stream(a, b, seconds)
-        said = generator.result(load, seconds=lasts)
-    if said["rate"] < RATE / 2:
-        raise HostError(f"{kind}: only {said['rate']:.0f} datagrams a second were sent")
-    return carried
+        for device in at_device:
+            to = f"{target}:{PORT if device else _SINK_PORT}"
+            words = ("flood", kind, "--to", to, *spoofed)
+            with generator.running(program, third, *words, seconds=_HEAD_START_S + _TURN_S, **flags) as load:
+                time.sleep(_HEAD_START_S)
+                carried[device] += _rate(b)
+                said = generator.result(load, seconds=_TURN_S)
+            if said["rate"] < RATE / 2:
+                raise HostError(f"{kind}: only {said['rate']:.0f} datagrams a second were sent")
+    return carried[True] / carried[False]
+
+
+def _rate(b: Host) -> float:
+    """Bytes a second that come out of the tunnel during a turn."""
+    began, before = time.monotonic(), b.counters(INTERFACE)
+    time.sleep(_TURN_S - 0.1)
+    return (b.counters(INTERFACE) - before).rx_bytes / (time.monotonic() - began)

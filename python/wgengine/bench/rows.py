@@ -28,6 +28,8 @@ FLOODS = (
 """Kinds of hostile datagrams, as the load generator names them."""
 
 LEGIT_SHARE = "flood_legit_share"
+LEGIT_SHARES = {f"{LEGIT_SHARE}_{kind.replace('-', '_')}": kind for kind in FLOODS}
+"""The row of each kind."""
 
 
 class Step(StrEnum):
@@ -69,6 +71,8 @@ class Row:
     """An absolute bound: there is no peer to compare with."""
     ours_only: bool = False
     """Not measured for peers: it would take too long, or says nothing about them."""
+    worst_of: tuple[str, ...] = ()
+    """Rows whose lowest median is the value of this one."""
 
     def meets(self, value: float) -> bool | None:
         """Whether a ratio (own value, when alone) keeps the target; None without a target."""
@@ -149,8 +153,7 @@ def _scale() -> tuple[Row, ...]:
 
 
 def _hostile() -> tuple[Row, ...]:
-    def share(kind: str, about: str) -> Row:
-        name = LEGIT_SHARE + (f"_{kind.replace('-', '_')}" if kind else "")
+    def share(name: str, about: str, worst_of: tuple[str, ...] = ()) -> Row:
         return Row(
             name=name,
             unit="",
@@ -160,6 +163,7 @@ def _hostile() -> tuple[Row, ...]:
             target=0.9,
             alone=True,
             ours_only=True,
+            worst_of=worst_of,
         )
 
     return (
@@ -178,8 +182,12 @@ def _hostile() -> tuple[Row, ...]:
             about="processor time of the responder for each of them",
             step=Step.HANDSHAKES,
         ),
-        share("", "share of a TCP stream that is kept under the worst of these floods, 100,000 datagrams a second"),
-        *(share(kind, f"the same under {kind.replace('-', ' ')}") for kind in FLOODS),
+        share(
+            LEGIT_SHARE,
+            "share of a TCP stream that is kept under the worst of these floods, 100,000 datagrams a second",
+            tuple(LEGIT_SHARES),
+        ),
+        *(share(name, f"the same under {kind.replace('-', ' ')}") for name, kind in LEGIT_SHARES.items()),
     )
 
 

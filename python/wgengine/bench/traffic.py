@@ -68,6 +68,16 @@ def stream(a: Host, b: Host, seconds: float) -> float:
 
 
 @contextmanager
+def streaming(a: Host, b: Host, seconds: float) -> Iterator[None]:
+    """One TCP stream from ``a`` to ``b`` until the block is left, and at most so long."""
+    words = ("iperf3", "--client", b.inner, "--port", str(_PORT), "--time", f"{seconds:g}")
+    with _server(b), a.spawn(*words) as client:
+        yield
+        if not client.running:
+            raise HostError(f"iperf3 ended before its time: {client.complaint()}")
+
+
+@contextmanager
 def _server(b: Host) -> Iterator[None]:
     with b.spawn("iperf3", "--server", "--one-off", "--bind", b.inner, "--port", str(_PORT)) as server:
         wait_until(lambda: b.listens_on(_PORT), seconds=5, what=server.complaint)

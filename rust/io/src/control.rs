@@ -209,6 +209,8 @@ impl Control {
             Verdict::Refuse(why) => {
                 if why == Drop::CookieRequired {
                     self.shared.inbox.close(clock::tick());
+                    // Whoever floods from there, in his own name or another's, is a stranger until he has proved more.
+                    self.shared.familiar.forget(from.address);
                 }
                 return Err(why);
             }

@@ -32,6 +32,12 @@ impl Familiar {
         place.store(name, Relaxed);
     }
 
+    pub fn forget(&self, address: SocketAddr) {
+        let (place, name) = self.place(address);
+        // Not the one that has pushed it out.
+        let _ = place.compare_exchange(name, 0, Relaxed, Relaxed);
+    }
+
     pub fn knows(&self, address: SocketAddr) -> bool {
         let (place, name) = self.place(address);
         place.load(Relaxed) == name
@@ -52,6 +58,11 @@ mod tests {
         (0..1000).for_each(|n| familiar.note(address(n)));
         assert!((0..1000).filter(|n| familiar.knows(address(*n))).count() > 900, "few push each other out");
         assert!((1000..100_000).filter(|n| familiar.knows(address(*n))).count() <= 1);
+        familiar.note(address(1));
+        familiar.forget(address(1));
+        familiar.forget(address(100_000));
+        assert!(!familiar.knows(address(1)), "forgotten");
+        familiar.note(address(1));
         assert!(!familiar.knows(SocketAddr::new(address(1).ip(), 51821)), "another port is another address");
     }
 }

@@ -22,7 +22,7 @@ const MAX_INITIATIONS: usize = 1024;
 const MAX_ANSWERS: usize = 2048;
 
 /// How long nobody without a cookie is let in after the control thread had none left to give: in bursts they cost least.
-const CLOSED: Duration = Duration::from_millis(10);
+const CLOSED: Duration = Duration::from_millis(50);
 
 /// A handshake message, copied out of a data thread's block.
 pub struct Letter {

@@ -28,6 +28,7 @@ pub struct Inbound {
     receiver: Receiver,
     writer: Writer,
     owner: Option<Owner>,
+    in_vain: u64,
 }
 
 /// Whose the last source address was: most packets come from where the one before came from.
@@ -39,7 +40,17 @@ struct Owner {
 
 impl Inbound {
     pub fn new(tso: bool, uso: bool) -> Inbound {
-        Inbound { receiver: Receiver::default(), writer: Writer { coalescer: Coalescer::new(tso, uso) }, owner: None }
+        Inbound {
+            receiver: Receiver::default(),
+            writer: Writer { coalescer: Coalescer::new(tso, uso) },
+            owner: None,
+            in_vain: 0,
+        }
+    }
+
+    /// Datagrams since the last one that was of use.
+    pub fn in_vain(&self) -> u64 {
+        self.in_vain
     }
 
     /// Take in what waits at the socket, up to the budget.
@@ -54,8 +65,10 @@ impl Inbound {
             let now = clock::now();
             for block in self.receiver.blocks() {
                 counters.udp_rx_bytes.add(block.bytes.len() as u64);
-                counters.udp_rx_datagrams.add(block.bytes.len().div_ceil(block.size).max(1) as u64);
-                take_block(&block, now, shard, shared, &mut self.writer, &mut self.owner);
+                let datagrams = block.bytes.len().div_ceil(block.size).max(1) as u64;
+                counters.udp_rx_datagrams.add(datagrams);
+                let of_use = take_block(&block, now, shard, shared, &mut self.writer, &mut self.owner);
+                self.in_vain = if of_use { 0 } else { self.in_vain + datagrams };
             }
             if !self.receiver.full() {
                 break;
@@ -65,7 +78,7 @@ impl Inbound {
     }
 }
 
-/// Datagrams of one sender: consecutive ones of one session are a run.
+/// Datagrams of one sender: consecutive ones of one session are a run. Was any of use?
 fn take_block(
     block: &Block<'_>,
     now: Now,
@@ -73,7 +86,8 @@ fn take_block(
     shared: &Shared,
     writer: &mut Writer,
     owner: &mut Option<Owner>,
-) {
+) -> bool {
+    let mut of_use = false;
     let counters = &shared.counters[shard];
     if block.bytes.is_empty() {
         // An empty datagram, or one longer than any: chunks() would pass over it in silence.
@@ -91,19 +105,20 @@ fn take_block(
                 });
                 match shared.table.by_index(first.receiver) {
                     Some(cell) => {
-                        Run { now, shard, shared, counters, writer, owner, cell: &cell }.open(run, block.from)
+                        let run_of = Run { now, shard, shared, counters, writer, owner, cell: &cell };
+                        of_use |= run_of.open(run, block.from);
                     }
                     None => counters.drop(Drop::UnknownIndex, run.count() as u64),
                 }
             }
-            Ok(handshake) => {
-                if let Err(why) = hand_in(handshake, datagram, block.from, shared) {
-                    counters.drop(why, 1);
-                }
-            }
+            Ok(handshake) => match hand_in(handshake, datagram, block.from, shared) {
+                Ok(()) => of_use = true,
+                Err(why) => counters.drop(why, 1),
+            },
             Err(why) => counters.drop(why, 1),
         }
     }
+    of_use
 }
 
 fn data(datagram: &[u8]) -> Option<Data<'_>> {
@@ -134,7 +149,8 @@ enum Heard {
 
 impl Run<'_> {
     /// Open all under the peer's lock, taken once; timers and roaming once, and only for what authenticates (C3 row 14).
-    fn open<'d>(mut self, messages: impl Iterator<Item = Data<'d>>, from: Endpoint) {
+    /// Did any?
+    fn open<'d>(mut self, messages: impl Iterator<Item = Data<'d>>, from: Endpoint) -> bool {
         let mut heard = Heard::Nothing;
         let mut peer = self.cell.peer.lock();
         for message in messages {
@@ -144,7 +160,7 @@ impl Run<'_> {
             }
         }
         if heard == Heard::Nothing {
-            return;
+            return false;
         }
         let (moved, shake) = peer.received(self.now.tick, heard == Heard::Data, from);
         let next = peer.timers.next();
@@ -158,6 +174,7 @@ impl Run<'_> {
         if self.cell.arm(next) {
             self.shared.inbox.arm(self.cell.clone());
         }
+        true
     }
 
     fn open_one(&mut self, peer: &mut Peer<Boring>, message: Data<'_>) -> Result<Heard, Drop> {

@@ -14,7 +14,7 @@ mod outbound;
 use crate::offloads::Offloads;
 use crate::poller::{Poller, Ready};
 use crate::shared::Shared;
-use crate::udp::Sockets;
+use crate::udp::{Family, Sockets};
 use inbound::Inbound;
 use outbound::Outbound;
 use std::io;
@@ -30,6 +30,11 @@ const UDP4: u64 = 1;
 const UDP6: u64 = 2;
 const WAKE: u64 = 3;
 const ROUTES: u64 = 4;
+
+/// After so many datagrams in a row that were of no use there is a flood and nothing else. Then the socket is looked at
+/// only now and then, since to be woken for each costs more than to drop it.
+const IN_VAIN: u64 = 64;
+const NAP: Duration = Duration::from_micros(100);
 
 /// Random numbers that need not be unguessable: xorshift, seeded once.
 pub(crate) struct Jitter(u64);
@@ -108,8 +113,8 @@ impl Shard {
                             return self.tun_lost(&error);
                         }
                     }
-                    UDP4 => self.inbound.turn(self.number, &self.shared, self.sockets.v4.get(self.number)),
-                    UDP6 => self.inbound.turn(self.number, &self.shared, self.sockets.v6.get(self.number)),
+                    UDP4 => self.hear(Family::V4),
+                    UDP6 => self.hear(Family::V6),
                     ROUTES => {
                         if self.sockets.routes.look() {
                             self.shared.routes_changed();
@@ -124,6 +129,17 @@ impl Shard {
                     }
                 }
             }
+        }
+    }
+
+    fn hear(&mut self, family: Family) {
+        let sockets = match family {
+            Family::V4 => &self.sockets.v4,
+            Family::V6 => &self.sockets.v6,
+        };
+        self.inbound.turn(self.number, &self.shared, sockets.get(self.number));
+        if self.inbound.in_vain() >= IN_VAIN {
+            std::thread::sleep(NAP);
         }
     }
 

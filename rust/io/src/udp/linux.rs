@@ -4,7 +4,7 @@
 use super::address::Raw;
 use super::ancillary::{arrived, Ancillary};
 use super::batch::{Batch, MAX_BATCHES};
-use super::receive::{Receiver, BLOCKS, BLOCK_LEN};
+use super::receive::{Receiver, BLOCKS, BLOCK_LEN, STRIDE};
 use super::Socket;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -56,7 +56,7 @@ impl Receiver {
     /// Fill at most the blocks that are wanted; how many were filled.
     pub(super) fn take(&mut self, socket: RawFd) -> io::Result<usize> {
         let mut parts: [libc::iovec; BLOCKS] = core::array::from_fn(|n| libc::iovec {
-            iov_base: self.memory[n * BLOCK_LEN..].as_mut_ptr().cast(),
+            iov_base: self.memory[n * STRIDE..].as_mut_ptr().cast(),
             iov_len: BLOCK_LEN,
         });
         // SAFETY: all zero is a valid mmsghdr.

@@ -3,7 +3,7 @@
 use super::address::Raw;
 use super::ancillary::{arrived, Ancillary};
 use super::batch::Batch;
-use super::receive::{Receiver, BLOCK_LEN};
+use super::receive::{Receiver, BLOCK_LEN, STRIDE};
 use super::Socket;
 use std::io;
 use std::os::fd::RawFd;
@@ -59,7 +59,7 @@ impl Receiver {
     /// Fill at most the blocks that are wanted; how many were filled.
     pub(super) fn take(&mut self, socket: RawFd) -> io::Result<usize> {
         for n in 0..self.wanted {
-            let block = &mut self.memory[n * BLOCK_LEN..][..BLOCK_LEN];
+            let block = &mut self.memory[n * STRIDE..][..BLOCK_LEN];
             let mut part = libc::iovec { iov_base: block.as_mut_ptr().cast(), iov_len: BLOCK_LEN };
             // SAFETY: all zero is a valid msghdr.
             let mut header: libc::msghdr = unsafe { core::mem::zeroed() };

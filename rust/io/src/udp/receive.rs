@@ -10,6 +10,8 @@ use wgengine_core::tunnel::endpoint::Endpoint;
 /// Blocks a call. Most hold one datagram where the network does not join them, and 64 KiB where it does.
 pub(super) const BLOCKS: usize = 32;
 pub(super) const BLOCK_LEN: usize = 65_536;
+/// From one block to the next: a power of two would have all their beginnings compete for the same few cache lines.
+pub(super) const STRIDE: usize = BLOCK_LEN + 17 * 64;
 
 /// Room for what one receive call brings.
 pub struct Receiver {
@@ -24,8 +26,8 @@ pub struct Receiver {
     full: bool,
 }
 
-/// Few where blocks are long, so that what was received is still in the cache when it is opened; many where they are
-/// single datagrams, so that a call pays.
+/// A call is to bring few long blocks, so that what was received is still in the cache when it is opened, and many single
+/// datagrams, so that it pays; under a flood it brings both.
 const FEW: usize = 2;
 const LONG: usize = 8192;
 
@@ -39,7 +41,7 @@ pub struct Block<'a> {
 impl Default for Receiver {
     fn default() -> Receiver {
         Receiver {
-            memory: vec![0; BLOCKS * BLOCK_LEN].into_boxed_slice(),
+            memory: vec![0; BLOCKS * STRIDE].into_boxed_slice(),
             from: Box::new([Raw::default(); BLOCKS]),
             ancillary: Box::new([Ancillary::default(); BLOCKS]),
             came: [(0, Arrived::default()); BLOCKS],
@@ -57,12 +59,11 @@ impl Receiver {
         let got = self.take(socket.as_raw_fd())?;
         self.received = got;
         self.full = got == self.wanted;
-        let long = self.came[..got].iter().any(|(len, _)| *len >= LONG);
-        if long {
-            self.wanted = FEW;
-        } else if self.full {
-            self.wanted = (2 * self.wanted).min(BLOCKS);
-        }
+        self.wanted = match self.came[..got].iter().filter(|(len, _)| *len >= LONG).count() {
+            0 if self.full => (2 * self.wanted).min(BLOCKS),
+            0 => self.wanted,
+            long => (got * FEW / long).clamp(FEW, BLOCKS),
+        };
         Ok(got)
     }
 
@@ -70,7 +71,7 @@ impl Receiver {
     pub fn blocks(&self) -> impl Iterator<Item = Block<'_>> {
         (0..self.received).filter_map(|n| {
             let (len, Arrived { size, source }) = self.came[n];
-            let bytes = &self.memory[n * BLOCK_LEN..n * BLOCK_LEN + len];
+            let bytes = &self.memory[n * STRIDE..][..len];
             let from = Endpoint { address: self.from[n].address()?, source };
             Some(Block { from, bytes, size: size.unwrap_or(len).max(1) })
         })

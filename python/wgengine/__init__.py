@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wgengine.errors import (
         ClosedError,
         ConfigError,
+        DamagedError,
         Error,
         ForkedError,
         PrivilegeError,
@@ -55,6 +56,7 @@ __all__ = [
     "Config",
     "ConfigChanged",
     "ConfigError",
+    "DamagedError",
     "Endpoint",
     "EndpointChanged",
     "Engine",
@@ -97,6 +99,7 @@ _ROOMS = {
     "errors": (
         "ClosedError",
         "ConfigError",
+        "DamagedError",
         "Error",
         "ForkedError",
         "PrivilegeError",

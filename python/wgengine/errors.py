@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ClosedError",
     "ConfigError",
+    "DamagedError",
     "Error",
     "ForkedError",
     "PrivilegeError",
@@ -64,6 +65,15 @@ class ClosedError(StateError):
 
 class ForkedError(StateError):
     """The engine belongs to the parent process: threads and sockets do not survive a fork."""
+
+
+class DamagedError(Error):
+    """A file that was kept is not what was written. It lies aside as `kept`, if it could be moved."""
+
+    def __init__(self, message: str, *, path: str | None = None, kept: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.kept = kept
 
 
 class PrivilegeError(Error, PermissionError):

@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from served import Serving, installed
 from wgengine.cli import interface, main, uapi
 from wgengine.cli.outcome import NotRunningError, UsageError
+from wgengine.control import place
+from wgengine.errors import StateError
 from wgengine.keys import PrivateKey, PublicKey
 
 OWN = PrivateKey.generate()
@@ -93,6 +96,8 @@ def test_name_that_is_no_interface_is_refused(name: str) -> None:
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(interface, "SOCKETS", str(tmp_path))
+    monkeypatch.setattr(place, "RUN", str(tmp_path / "none"))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     return tmp_path
 
 
@@ -143,7 +148,8 @@ def test_json_holds_what_the_socket_told_and_nothing_else(
 ) -> None:
     assert main.main(["status", "--json"]) == 0
     (told,) = json.loads(capsys.readouterr().out)
-    assert set(told) == {"name", "time", "public_key", "listen_port", "fwmark", "peers"}
+    assert told["version"] == 1
+    assert set(told) == {"version", "name", "time", "public_key", "listen_port", "fwmark", "peers"}
     assert [peer["public_key"] for peer in told["peers"]] == [str(PEER), str(OTHER)]
 
 
@@ -179,9 +185,79 @@ def test_one_that_answers_nonsense_hides_no_other(
     assert captured.err.startswith("wgengine: wg1 ")
 
 
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
+    """An engine of ours, `wg0`."""
+    with installed(tmp_path, monkeypatch) as running:
+        running.fake.status_told = {"name": "wg0", "mode": "tun", "peers": [], "health": ["DNS: broken"]}
+        yield running
+
+
+def test_engine_of_ours_is_asked_by_its_control_socket(engine: Serving, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["status", "wg0"]) == 0
+    assert capsys.readouterr().out == "wg0: running, mode tun\n\n# Health check:\n#     - DNS: broken\n"
+    assert main.main(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"version": 1, **engine.fake.status_told}]
+
+
+def test_engine_of_ours_and_one_of_others_are_shown_together(
+    engine: Serving, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "uapi").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "uapi" / "wg9.sock"))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(ANSWER.encode())
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert main.main(["status"]) == 0
+        thread.join()
+    shown = capsys.readouterr().out
+    assert shown.startswith("wg0: running, mode tun\n")
+    assert "\n\ninterface: wg9\n" in shown
+
+
+def test_engine_that_fails_to_answer_hides_no_other(engine: Serving, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.fake.status_told = StateError("it failed")
+    assert main.main(["status"]) == 1
+    assert capsys.readouterr().err == "wgengine: it failed\n"
+
+
+def test_watch_shows_it_again_until_interrupted(
+    engine: Serving, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", pause)
+    assert main.main(["status", "--watch", "--interval", "0.5", "--json"]) == 0
+    assert pauses == [0.5] * 3
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)[0]["name"] for line in lines] == ["wg0"] * 3
+
+
+def test_watch_ends_with_the_engine(
+    engine: Serving, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: engine.close())
+    assert main.main(["status", "--watch"]) == 4
+    assert "no interface is running" in capsys.readouterr().err
+
+
 def test_plain_status_loads_no_rich(directory: Path) -> None:
     code = (
         f"import sys; from wgengine.cli import interface; interface.SOCKETS = {str(directory)!r}; "
+        f"from wgengine.control import place; place.RUN = {str(directory / 'none')!r}; "
         "from wgengine.cli.main import main; main(['status']); sys.exit('rich' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30).returncode == 0

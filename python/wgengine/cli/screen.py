@@ -11,6 +11,11 @@ _UNBOUNDED: Final = 4096  # columns in a pipe, where nothing is cut or wrapped
 _TITLES: Final = {"interface": "green", "peer": "yellow"}
 
 
+def printable(text: str) -> str:
+    """A text on one line, without what a terminal would obey: names come from others."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def console() -> "Console":
     """A console on standard output. rich itself obeys NO_COLOR and TERM=dumb."""
     from rich.console import Console

@@ -27,6 +27,7 @@ __all__ = [
     "EventsLost",
     "Failed",
     "HandshakeFailed",
+    "HealthChanged",
     "LinkChanged",
     "OffloadOff",
     "PathTooSmall",
@@ -142,6 +143,18 @@ class ResolveFailed(Event):
     host: str
     error: str
     retry_in: float  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthChanged(Event):
+    """A warning about the engine appeared, reads differently, or is over. `text` says what to do about it."""
+
+    code: str
+    healthy: bool  # it is over
+    severity: str  # high, medium or low
+    title: str
+    text: str
+    impacts_connectivity: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,11 @@ def test_a_native_event_becomes_a_typed_one(kind):
 def test_every_event_is_exported_and_has_a_native_kind_or_is_pythons_own():
     classes = {c for c in vars(events).values() if isinstance(c, type) and issubclass(c, events.Event)} - {events.Event}
     assert {c.__name__ for c in classes} <= set(events.__all__)
-    assert classes == {cls for _, cls in NATIVE.values()} | {events.Resolved, events.ResolveFailed}
+    assert classes == {cls for _, cls in NATIVE.values()} | {
+        events.Resolved,
+        events.ResolveFailed,
+        events.HealthChanged,
+    }
 
 
 @pytest.mark.parametrize(

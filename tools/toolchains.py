@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import progress
 
 RUST = (1, 91)
-GO = (1, 26, 1)
+GO = (1, 26, 5)
 
 
 def dotted(version: tuple[int, ...]) -> str:

@@ -10,6 +10,7 @@ there under its plain name, which points to the version that is pinned below.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shutil
 import subprocess
@@ -29,6 +30,16 @@ class Pin:
     binary: str
     why: str
 
+    @property
+    def key(self) -> str:
+        """What the built file is good for."""
+        return self.version
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the build runs."""
+        return None
+
     def command(self, root: Path) -> list[str]:
         if self.tool == "go":
             return ["go", "install", "-v", f"{self.source}@{self.version}"]
@@ -36,6 +47,29 @@ class Pin:
 
     def environment(self, root: Path) -> dict[str, str]:
         return os.environ | ({"GOBIN": str(root / "bin"), "CGO_ENABLED": "0"} if self.tool == "go" else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around(Pin):
+    """A Go program of ours, in a folder beside this file, around a library; its go.mod has the library's version."""
+
+    @property
+    def key(self) -> str:
+        said = hashlib.sha256(" ".join(self.command(Path())).encode())
+        for file in sorted(self.folder.iterdir()):
+            said.update(f"{file.name}\0".encode() + file.read_bytes() + b"\0")
+        return f"{self.version}-{said.hexdigest()[:12]}"
+
+    @property
+    def folder(self) -> Path:
+        return Path(__file__).with_name(self.source)
+
+    def command(self, root: Path) -> list[str]:
+        # without what would ask a cloud for our address or a router for a port; and the linker would refuse what
+        # reaches for the inside of a library
+        tags = "-tags=ts_omit_cloud,ts_omit_portmapper"
+        flags = ["-trimpath", "-buildvcs=false", "-mod=readonly", tags, "-ldflags=-checklinkname=0"]
+        return ["go", "build", *flags, "-o", str(root / "bin" / self.binary), "."]
 
 
 PINS = {
@@ -60,6 +94,20 @@ PINS = {
         binary="boringtun-cli",
         why="the device that belongs to the crate we build on",
     ),
+    "twin": Around(
+        tool="go",
+        source="twin",
+        version="v1.96.5",
+        binary="twin",
+        why="Tailscale's engine of the seed's version, with its clock in our hand",
+    ),
+    "tsengine": Around(
+        tool="go",
+        source="tsengine",
+        version="v1.98.10",
+        binary="tsengine",
+        why="the engine inside tailscaled, as a live peer without a control server",
+    ),
 }
 
 
@@ -71,7 +119,7 @@ def cache() -> Path:
 
 def path(name: str) -> Path:
     """Where the pinned version of a peer is, built or not."""
-    return cache() / f"{name}-{PINS[name].version}"
+    return cache() / f"{name}-{PINS[name].key}"
 
 
 def build(name: str) -> Path:
@@ -85,7 +133,10 @@ def build(name: str) -> Path:
         cache().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache(), prefix=f".{name}-") as folder:
             root = Path(folder)
-            done = subprocess.run(pin.command(root), env=pin.environment(root), stdin=subprocess.DEVNULL)
+            (root / "bin").mkdir()
+            done = subprocess.run(
+                pin.command(root), cwd=pin.folder, env=pin.environment(root), stdin=subprocess.DEVNULL
+            )
             if done.returncode:
                 raise SystemExit(f"peers: {name}: `{' '.join(pin.command(root))}` ended with {done.returncode}")
             (root / "bin" / pin.binary).replace(target)

@@ -1,0 +1,82 @@
+"""Generated sequences: the seed's twin does with every step what the model of the seed says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+from lab import need
+from peers import build
+from peers.seed_model import SeedModel
+from peers.twin import Answer, Twin, free_port, owner
+from peers.twin_sequences import Reconfig, node_key, sequence, twin_commands
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[Twin]:
+    need(build.path("twin").exists(), "the seed's twin is not built: python tests/peers/build.py twin")
+    with Twin() as twin:
+        yield twin
+
+
+def agree(twin: Twin, seed: int, *, fine: bool) -> SeedModel:
+    """Runs one sequence on the twin and on the model, and compares every answer."""
+    made = sequence(seed, fine=fine)
+    model = SeedModel(automatic_port=made.automatic_port)
+    commands = twin_commands(made.steps)
+    twin.new(listen_port=0 if made.automatic_port else free_port())
+    answers = twin.ask_all([one for command in commands for one in (command, {"do": "device_peers"})])
+    for number, step in enumerate(made.steps):
+        answer, peers = answers[2 * number], answers[2 * number + 1].value
+        expected = model.step(step)
+        what = f"seed {seed}, fine={fine}, step {number}: {step}"
+        assert peers == {node_key(key): life for key, life in model.device.items()}, what
+        assert answer.order == expected.calls, what
+        assert expected.refused in answer.error if expected.refused else not answer.error, what
+        _same_value(answer, expected.owner, expected.told, what)
+    return model
+
+
+def _same_value(answer: Answer, who: tuple[str, bool, str] | None, told: bool, what: str) -> None:
+    if isinstance(answer.value, dict):
+        found = owner(answer)
+        assert found is not None, what
+        assert who == (found.key.removeprefix("nodekey:"), found.is_self, found.route), what
+    else:
+        assert (who, bool(answer.value)) == (None, told), what
+
+
+EDGES = (
+    "absent → trimmed (reconfig)", "absent → live (reconfig)", "absent → kept (reconfig)",
+    "trimmed → live (sent)", "trimmed → live (received)", "live → live (sent)", "live → live (received)",
+    "live → trimmed (reconfig)", "live → trimmed (sent)", "live → trimmed (received)",
+    "trimmed → absent (reconfig)", "live → absent (reconfig)", "kept → absent (reconfig)",
+    "restarted (trimmed)", "restarted (live)", "restarted (kept)",
+)  # fmt: skip
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("fine", [False, True], ids=["coarse", "fine"])
+def test_generated_sequences_agree_with_the_model(
+    process: Twin, soak: bool, fine: bool, record_property: Callable[[str, object], None]
+) -> None:
+    """Every call, refusal, owner and device peer of every step is as the model says, and every edge is taken."""
+    edges: Counter[str] = Counter()
+    count = 5_000 if soak else 100
+    for seed in range(count):
+        edges += agree(process, seed, fine=fine).edges
+    rarest = min(EDGES, key=lambda edge: edges[edge])
+    record_property("rarest edge", f"{rarest}: {edges[rarest]} in {count} sequences")
+    assert edges[rarest] >= count // 50
+
+
+def test_a_sequence_is_always_the_same_and_has_everything() -> None:
+    assert sequence(7) == sequence(7)
+    made = [sequence(seed) for seed in range(60)]
+    assert all(20 <= len(one.steps) <= 200 for one in made)
+    kinds = Counter(type(step).__name__ for one in made for step in one.steps)
+    assert set(kinds) == {"Reconfig", "NetMap", "Sent", "Received", "Advance", "LinkChange", "KeepFull", "Ask"}
+    sizes = [len(step.peers) for one in made for step in one.steps if isinstance(step, Reconfig)]
+    assert min(sizes) <= 1
+    assert max(sizes) == 50

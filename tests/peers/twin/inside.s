@@ -1,0 +1,1 @@
+// Nothing: its presence allows functions without bodies (inside.go).

@@ -11,6 +11,7 @@ pub mod inner;
 pub mod noise;
 pub mod parse;
 pub mod segment;
+pub mod tsmp;
 pub mod tunnel;
 pub mod uapi_frame;
 pub mod uapi_request;
@@ -31,6 +32,7 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("noise", noise::run),
     ("parse", parse::run),
     ("segment", segment::run),
+    ("tsmp", tsmp::run),
     ("tunnel", tunnel::run),
     ("uapi_frame", uapi_frame::run),
     ("uapi_request", uapi_request::run),

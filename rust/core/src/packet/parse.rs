@@ -9,12 +9,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Protocol numbers (IANA) that this engine looks into.
 pub mod protocol {
     pub const HOP_BY_HOP: u8 = 0;
+    pub const ICMP: u8 = 1;
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
     pub const ROUTING: u8 = 43;
     pub const FRAGMENT: u8 = 44;
     pub const AUTHENTICATION: u8 = 51;
+    pub const ICMPV6: u8 = 58;
     pub const DESTINATION_OPTIONS: u8 = 60;
+    /// Messages of the tunnel inside the tunnel ([`crate::wire::tsmp`]).
+    pub const TSMP: u8 = 99;
     pub const SCTP: u8 = 132;
 }
 
@@ -156,6 +160,13 @@ pub fn source_and_length(packet: &[u8]) -> Result<(IpAddr, usize), Drop> {
     checked_source_and_length(packet).ok_or(Drop::MalformedInner)
 }
 
+/// TCP or UDP, by one byte of a checked packet: nothing that the engine itself would be spoken to with. What begins with
+/// an extension header may be anything.
+pub fn is_traffic(packet: &[u8]) -> bool {
+    let at = if packet.first().is_some_and(|first| first >> 4 == 4) { 9 } else { 6 };
+    matches!(packet.get(at), Some(&(protocol::TCP | protocol::UDP)))
+}
+
 fn checked_source_and_length(packet: &[u8]) -> Option<(IpAddr, usize)> {
     let first = *packet.first()?;
     let (source, header, length) = match first >> 4 {
@@ -250,6 +261,22 @@ mod tests {
         payload.extend(PORTS);
         let parsed = Parsed::of(&ipv6(0, &payload)).expect("a packet");
         assert_eq!((parsed.protocol, parsed.transport, parsed.ports), (6, 96, Some((1234, 53))));
+    }
+
+    #[test]
+    fn traffic_is_told_by_one_byte() {
+        for (packet, is) in [
+            (ipv4(6, 0, &PORTS), true),
+            (ipv4(17, 0x00b9, &PORTS), true),
+            (ipv4(99, 0, &PORTS), false),
+            (ipv4(1, 0, &PORTS), false),
+            (ipv6(17, &PORTS), true),
+            (ipv6(58, &PORTS), false),
+            (ipv6(44, &[17, 0, 0, 1, 0, 0, 0, 9]), false),
+            (vec![], false),
+        ] {
+            assert_eq!(is_traffic(&packet), is, "{packet:02x?}");
+        }
     }
 
     #[test]

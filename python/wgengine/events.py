@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 from weakref import WeakSet
 
 from wgengine.errors import Error
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Broadcaster",
     "ConfigChanged",
+    "DiscoKeyAdvertised",
     "EndpointChanged",
     "Event",
     "EventsLost",
@@ -31,6 +32,9 @@ __all__ = [
     "LinkChanged",
     "OffloadOff",
     "PathTooSmall",
+    "PeerWoke",
+    "PingExpired",
+    "Pong",
     "ResolveFailed",
     "Resolved",
     "SessionUp",
@@ -78,6 +82,41 @@ class PathTooSmall(Event):
 
     peer: PublicKey
     endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerWoke(Event):
+    """There is traffic for a peer that was trimmed, so it is not, any more. Nothing of that traffic is lost."""
+
+    peer: PublicKey
+    by: Literal["sent", "received"]  # which way the first packet went
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pong(Event):
+    """A ping was answered, by the peer that it went to."""
+
+    token: int  # what `Device.ping` returned
+    peer: PublicKey
+    kind: Literal["tsmp", "icmp"]
+    latency: float  # seconds, a handshake included if one was needed
+    peer_api_port: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PingExpired(Event):
+    """Nobody answered a ping in its time."""
+
+    token: int  # what `Device.ping` returned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoKeyAdvertised(Event):
+    """A peer tells, from its address `source`, that its disco key is `key` now."""
+
+    peer: PublicKey
+    source: str
+    key: PublicKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +208,10 @@ _NATIVE: dict[str, type[Event]] = {
     "handshake_failed": HandshakeFailed,
     "endpoint_changed": EndpointChanged,
     "path_too_small": PathTooSmall,
+    "peer_woke": PeerWoke,
+    "pong": Pong,
+    "ping_expired": PingExpired,
+    "disco_key_advertised": DiscoKeyAdvertised,
     "offload_off": OffloadOff,
     "config_changed": ConfigChanged,
     "uapi_refused": UapiRefused,

@@ -108,6 +108,10 @@ pub struct PeerPlan {
     pub endpoint: Option<SocketAddr>,
     /// Seconds; 0 is off.
     pub persistent_keepalive: Option<u16>,
+    /// End all sessions and attempts: the next packet shakes hands. Nothing to a peer that has none.
+    pub reset_session: bool,
+    /// Trim the peer, so that it sends nothing by itself until there is traffic; or wake it.
+    pub trimmed: Option<bool>,
     /// Forget all allowed IPs first.
     pub replace_allowed_ips: bool,
     pub allowed_ips: Vec<AllowedChange>,
@@ -122,6 +126,8 @@ impl PeerPlan {
             preshared_key: None,
             endpoint: None,
             persistent_keepalive: None,
+            reset_session: false,
+            trimmed: None,
             replace_allowed_ips: false,
             allowed_ips: Vec::new(),
         }

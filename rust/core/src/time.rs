@@ -1,5 +1,6 @@
 //! Time as the core sees it: numbers that the edge hands in.
 
+use core::num::NonZeroU64;
 use core::ops::{Add, Sub};
 use core::time::Duration;
 
@@ -25,6 +26,20 @@ impl Sub<Duration> for Tick {
     type Output = Tick;
     fn sub(self, by: Duration) -> Tick {
         Tick(self.0.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// When something happened last, if it ever did: as small as a [`Tick`]. The tick zero, when the clock began, is never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen(Option<NonZeroU64>);
+
+impl Seen {
+    pub fn at(now: Tick) -> Seen {
+        Seen(NonZeroU64::new(now.0))
+    }
+
+    pub fn get(self) -> Option<Tick> {
+        self.0.map(|at| Tick(at.get()))
     }
 }
 

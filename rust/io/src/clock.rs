@@ -26,6 +26,21 @@ pub fn wall() -> Wall {
     Wall { secs: u64::try_from(time.tv_sec).unwrap_or(0), nanos: time.tv_nsec as u32 }
 }
 
+/// What programs mean by monotonic time: it stands still while the machine sleeps.
+#[cfg(target_os = "linux")]
+const MONOTONIC: libc::clockid_t = libc::CLOCK_MONOTONIC;
+#[cfg(not(target_os = "linux"))]
+const MONOTONIC: libc::clockid_t = libc::CLOCK_UPTIME_RAW;
+
+/// A tick in seconds of the monotonic clock. It may come out before that clock's zero, for what was long ago; sleep that
+/// lay between counts as time.
+pub fn monotonic() -> impl Fn(Tick) -> f64 {
+    let time = read(MONOTONIC);
+    let now = time.tv_sec as f64 + time.tv_nsec as f64 / 1e9;
+    let here = tick();
+    move |at| now - here.since(at).as_secs_f64()
+}
+
 pub fn now() -> Now {
     Now { tick: tick(), wall: wall() }
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 use wgengine_core::observe::drop::Drop;
-use wgengine_core::observe::event::Event;
+use wgengine_core::observe::event::{Event, Traffic};
 use wgengine_core::tunnel::admission::{Gate, Origin, Verdict};
 use wgengine_core::tunnel::backlog::Backlog;
 use wgengine_core::tunnel::deadlines::Deadlines;
@@ -122,6 +122,9 @@ impl Control {
                 self.due(&cell);
             }
         }
+        while let Some(expired) = self.shared.pings.expire(clock::tick()) {
+            self.shared.ring.push(expired);
+        }
         if flooded {
             // Looking at many at a time costs the honest less than being woken for each of them.
             std::thread::sleep(NAP);
@@ -136,7 +139,8 @@ impl Control {
 
     /// Sleep until something is left, the link changes, or a timer comes due.
     fn wait(&self) -> io::Result<()> {
-        let timeout = match self.deadlines.next() {
+        let due = [self.deadlines.next(), self.shared.pings.next()].into_iter().flatten().min();
+        let timeout = match due {
             _ if !self.shake.is_empty() || self.backlog.is_ready() => 0,
             Some(at) => {
                 let left = at.since(clock::tick());
@@ -227,11 +231,18 @@ impl Control {
         let mut work = cell.peer.lock().take_initiation(timestamp, clock::tick())?;
         let answer = work.answer(&keys.identity, message, || self.shared.table.new_index(&cell));
         let mut peer = cell.peer.lock();
+        let trimmed = peer.is_trimmed();
         let answer = peer.answered(work, answer, timestamp, from, clock::tick());
         let to = self.destination(&mut peer);
         self.shared.table.release(&mut peer);
+        if answer.is_ok() {
+            self.shared.table.list_active(&cell, &mut peer);
+        }
         drop(peer);
         let (answer, moved) = answer?;
+        if trimmed {
+            self.shared.woke(cell.key, Traffic::Received);
+        }
         self.heard(&cell, moved, from);
         self.counters().handshakes_answered.add(1);
         self.rearm(&cell);
@@ -258,6 +269,7 @@ impl Control {
                 let moved = peer.finished(work, outcome, letter.from, clock::now());
                 self.shared.table.release(&mut peer);
                 let moved = moved?;
+                self.shared.table.list_active(&cell, &mut peer);
                 let waiting = !peer.staging.is_empty();
                 drop(peer);
                 self.counters().handshakes_completed.add(1);

@@ -40,6 +40,8 @@ counters! {
     /// Answers to initiations under load.
     cookies_sent,
     keepalives_sent, keepalives_received,
+    /// Packets that the engine itself sent into the tunnel, and TSMP that peers sent to it.
+    injected_packets, tsmp_received,
 }
 
 /// A count that one thread writes.

@@ -7,6 +7,7 @@
 //! | [`shard`] | the loop of a data thread: out of the TUN into UDP, out of UDP into the TUN |
 //! | [`shared`] | what all threads of a device share |
 //! | [`control`], [`inbox`] | the thread for handshakes and timers, and where work for it is left |
+//! | [`injection`], [`hooks`], [`pings`] | packets of the engine's own, into the tunnel and out of it |
 //! | [`familiar`] | addresses where peers were: under a flood they get their cookies first |
 //! | [`tun`], [`udp`] | the two ends, with their offloads |
 //! | [`link`], [`changes`] | watches our interface: up, down, MTU, gone; how the kernel tells of changes |
@@ -23,11 +24,14 @@ pub mod counters;
 pub mod device;
 pub mod familiar;
 pub mod fd;
+pub mod hooks;
 pub mod inbox;
+pub mod injection;
 pub mod link;
 #[cfg(target_os = "linux")]
 pub mod netlink;
 pub mod offloads;
+pub mod pings;
 pub mod poller;
 pub mod process;
 pub mod random;

@@ -40,7 +40,9 @@ impl Ring {
     pub fn push(&self, event: Event) {
         let mut waiting = self.waiting.lock();
         if waiting.events.len() >= CAPACITY {
-            waiting.events.pop_front();
+            // Whoever pings waits for the one event that says how it ended.
+            let oldest = waiting.events.iter().position(|(_, event)| !event.is_awaited()).unwrap_or(0);
+            waiting.events.remove(oldest);
             waiting.lost += 1;
         }
         waiting.events.push_back((clock::wall(), event));
@@ -80,5 +82,23 @@ mod tests {
         assert_eq!(drained.events.len(), 3);
         assert_eq!(drained.events[0].1, Event::LinkChanged { up: true, mtu: 5 });
         assert_eq!(ring.drain(usize::MAX).events.len(), CAPACITY - 3);
+    }
+
+    #[test]
+    fn row_09_a_flood_of_events_does_not_drown_how_a_ping_ended() {
+        let ring = Ring::new().expect("eventfd");
+        for token in 0..10 {
+            ring.push(Event::PingExpired { token });
+        }
+        for mtu in 0..5 * CAPACITY as u32 {
+            ring.push(Event::LinkChanged { up: true, mtu });
+        }
+        let drained = ring.drain(usize::MAX);
+        assert_eq!(drained.lost as usize, 4 * CAPACITY + 10);
+        assert!((0..10).all(|token| drained.events[token].1 == Event::PingExpired { token: token as u64 }));
+        for token in 0..2 * CAPACITY as u64 {
+            ring.push(Event::PingExpired { token });
+        }
+        assert_eq!(ring.drain(usize::MAX).events.len(), CAPACITY, "nobody fetches them: bounded all the same");
     }
 }

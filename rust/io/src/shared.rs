@@ -3,8 +3,11 @@
 use crate::clock;
 use crate::counters::Counters;
 use crate::familiar::Familiar;
+use crate::hooks::Hooks;
 use crate::inbox::Inbox;
+use crate::injection::Injection;
 use crate::offloads::Offloads;
+use crate::pings::Pings;
 use crate::ring::Ring;
 use crate::table::{PeerCell, Table};
 use crate::tun::{self, Tun};
@@ -16,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 use wgengine_core::observe::drop::Drop;
-use wgengine_core::observe::event::Event;
+use wgengine_core::observe::event::{Event, Traffic};
 use wgengine_core::plan::{PublicKey, Secret};
 use wgengine_core::tunnel::admission::Admission;
 use wgengine_core::tunnel::endpoint::Endpoint;
@@ -42,6 +45,9 @@ pub struct Shared {
     pub tun: Tun,
     pub table: Table,
     pub inbox: Inbox,
+    pub injection: Injection,
+    pub hooks: Hooks,
+    pub pings: Pings,
     pub familiar: Familiar,
     pub ring: Ring,
     pub offloads: Offloads,
@@ -67,6 +73,9 @@ impl Shared {
             tun,
             table: Table::default(),
             inbox: Inbox::new()?,
+            injection: Injection::default(),
+            hooks: Hooks::default(),
+            pings: Pings::default(),
             familiar: Familiar::default(),
             ring: Ring::new()?,
             offloads,
@@ -156,6 +165,11 @@ impl Shared {
             self.inbox.shake(cell);
         }
         asked
+    }
+
+    /// Traffic has woken the peer.
+    pub(crate) fn woke(&self, peer: PublicKey, by: Traffic) {
+        self.ring.push(Event::PeerWoke { peer, by });
     }
 
     fn arm(&self, cell: Arc<PeerCell>) {

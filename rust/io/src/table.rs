@@ -60,6 +60,8 @@ pub struct Table {
     /// Counts changes of who owns what, so that data threads may remember an answer.
     generation: AtomicU64,
     indices: RwLock<HashMap<u32, Arc<PeerCell>>>,
+    /// Peers that had traffic, and were not trimmed since: idle ones cost nobody anything.
+    active: Mutex<HashMap<u32, Arc<PeerCell>>>,
     /// What all packets that wait for handshakes may take.
     budget: Arc<Budget>,
 }
@@ -88,6 +90,11 @@ impl Table {
 
     pub fn by_id(&self, id: u32) -> Option<Arc<PeerCell>> {
         self.peers.read().by_id.get(&id).cloned()
+    }
+
+    /// The peer's prefixes, in the order in which it got them.
+    pub fn allowed(&self, cell: &PeerCell) -> Vec<Prefix> {
+        self.peers.read().allowed.of(cell.id).collect()
     }
 
     /// All peers in the order in which they came, with their prefixes.
@@ -140,6 +147,7 @@ impl Table {
         let waiting = peer.remove();
         let newest = peer.newest_timestamp();
         self.release(&mut peer);
+        self.unlist(cell);
         drop(peer);
         if newest != Timestamp::default() {
             let mut peers = self.peers.write();
@@ -183,6 +191,25 @@ impl Table {
     /// What waits for handshakes, of all peers.
     pub fn staged_bytes(&self) -> usize {
         self.budget.used()
+    }
+
+    // ---- peers with traffic --------------------------------------------------------------------------------------
+
+    /// There was traffic with this peer; its lock is held.
+    pub fn list_active(&self, cell: &Arc<PeerCell>, peer: &mut Peer<Boring>) {
+        if peer.take_listing() {
+            self.active.lock().insert(cell.id, cell.clone());
+        }
+    }
+
+    /// It was trimmed or removed; its lock is held.
+    pub fn unlist(&self, cell: &PeerCell) {
+        self.active.lock().remove(&cell.id);
+    }
+
+    /// Peers that had traffic since they came or were trimmed, in no order.
+    pub fn active(&self) -> Vec<Arc<PeerCell>> {
+        self.active.lock().values().cloned().collect()
     }
 
     // ---- session indices -----------------------------------------------------------------------------------------

@@ -1,17 +1,21 @@
 //! The device: one coarse call down, counters and events up.
 
 use crate::error::{self, ConfigError};
+use crate::events::describe;
 use crate::keys::PublicKey;
 use crate::plan::Plan;
 use crate::process;
-use crate::state::DeviceState;
+use crate::state::{DeviceState, PeerState};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::Ordering;
-use wgengine_core::observe::event::Event;
+use std::time::Duration;
+use wgengine_core::observe::drop::Drop;
+use wgengine_core::observe::event::PingKind;
 use wgengine_io::device::{TunSource, UapiSource};
 use wgengine_io::uapi::answer;
 use wgengine_io::{Device as Running, Options};
@@ -40,7 +44,36 @@ impl Device {
             false => Ok(&self.running),
         }
     }
+
+    /// The same while packets can be sent.
+    fn open(&self) -> PyResult<&Running> {
+        let running = self.ours()?;
+        match running.is_closed() {
+            true => Err(error::closed()),
+            false => Ok(running),
+        }
+    }
 }
+
+fn address(field: &str, text: &str) -> PyResult<IpAddr> {
+    text.parse().map_err(|_| {
+        ConfigError::new_err(format!("{field} {text:?}: write an IPv4 or IPv6 address, without a prefix length"))
+    })
+}
+
+fn ping_kind(text: &str) -> PyResult<PingKind> {
+    match text {
+        "tsmp" => Ok(PingKind::Tsmp),
+        "icmp" => Ok(PingKind::Icmp),
+        _ => Err(ConfigError::new_err(format!("kind {text:?}: write \"tsmp\" or \"icmp\""))),
+    }
+}
+
+/// A peer, and when it was last sent to and heard from.
+type Activity = (PublicKey, Option<f64>, Option<f64>);
+
+/// The longest that a ping is waited for, in seconds.
+const MAX_TIMEOUT: f64 = 3600.0;
 
 #[pymethods]
 impl Device {
@@ -48,7 +81,7 @@ impl Device {
     /// socket or descriptor that cannot be had, ConfigError for arguments that contradict each other.
     #[new]
     #[pyo3(signature = (*, name=None, tun_fd=None, memory=false, mtu=0, shards=0, uapi=false, uapi_fd=None,
-                        tun_offload=true, udp_gso=true, udp_gro=true))]
+                        tun_offload=true, udp_gso=true, udp_gro=true, respond_to_ping=false))]
     #[allow(clippy::too_many_arguments)] // keywords of one Python call
     fn new(
         py: Python<'_>,
@@ -62,6 +95,7 @@ impl Device {
         tun_offload: bool,
         udp_gso: bool,
         udp_gro: bool,
+        respond_to_ping: bool,
     ) -> PyResult<Device> {
         process::tell_us_of_forks(py)?;
         let shown = name.unwrap_or("wg%d").to_owned();
@@ -81,6 +115,7 @@ impl Device {
         };
         let options = Options { tun, mtu, shards, uapi, tun_offload, udp_gso, udp_gro };
         let running = py.detach(|| Running::start(options)).map_err(|e| error::start(&e, &shown))?;
+        running.shared().hooks.set_respond_to_ping(respond_to_ping);
         Ok(Device { running })
     }
 
@@ -126,10 +161,7 @@ impl Device {
 
     /// Changes what the plan says, as one step. Raises OSError, and then nothing has changed.
     fn commit(&self, py: Python<'_>, plan: &Bound<'_, Plan>) -> PyResult<()> {
-        let running = self.ours()?;
-        if running.is_closed() {
-            return Err(error::closed());
-        }
+        let running = self.open()?;
         let plan = &plan.get().0;
         py.detach(|| running.shared().commit(plan)).map_err(|e| {
             let port = plan.listen_port.unwrap_or(0);
@@ -195,58 +227,75 @@ impl Device {
         Ok(self.ours()?.shared().rekey(&peer.0))
     }
 
+    /// One peer as seen from outside; None: there is no such peer.
+    fn peer_state(&self, peer: &PublicKey) -> PyResult<Option<PeerState>> {
+        Ok(self.ours()?.shared().peer_state(&peer.0).map(PeerState::from))
+    }
+
+    /// The peer that a packet to this address goes to, by the longest prefix. Raises ConfigError for what is no address.
+    fn owner(&self, ip: &str) -> PyResult<Option<PublicKey>> {
+        let address = address("ip", ip)?;
+        Ok(self.ours()?.shared().table.owner(address).map(|cell| PublicKey(cell.key)))
+    }
+
+    /// Peers that are not trimmed and had traffic: when each was last sent to and heard from, on the clock of
+    /// `time.monotonic()`. None: never.
+    fn activity(&self, py: Python<'_>) -> PyResult<Vec<Activity>> {
+        let running = self.ours()?;
+        let activity = py.detach(|| running.shared().activity());
+        Ok(activity.into_iter().map(|(key, sent, received)| (PublicKey(key), sent, received)).collect())
+    }
+
+    /// Sends an IP packet as if it had come out of the TUN, without waiting. False: too many wait already. Raises
+    /// ConfigError for bytes that are no packet.
+    fn inject(&self, packet: &[u8]) -> PyResult<bool> {
+        match self.open()?.shared().inject(packet.to_vec()) {
+            Ok(()) => Ok(true),
+            Err(Drop::InjectionQueueFull) => Ok(false),
+            Err(_) => Err(ConfigError::new_err(
+                "packet: write one whole IPv4 or IPv6 packet of at most 65535 bytes, whose lengths are true",
+            )),
+        }
+    }
+
+    /// Sends a ping, without waiting. Just one event bears the token that is returned: `pong`, or `ping_expired` after
+    /// `timeout` seconds. Raises ConfigError for arguments that are none; StateError where it cannot be sent.
+    fn ping(&self, kind: &str, source: &str, destination: &str, timeout: f64) -> PyResult<u64> {
+        let (kind, from, to) = (ping_kind(kind)?, address("source", source)?, address("destination", destination)?);
+        if !(timeout > 0.0 && timeout <= MAX_TIMEOUT) {
+            return Err(ConfigError::new_err(format!("timeout {timeout}: write seconds, more than 0, at most 3600")));
+        }
+        let sent = self.open()?.shared().ping(kind, from, to, Duration::from_secs_f64(timeout));
+        sent.map_err(|why| error::ping(why, source, destination))
+    }
+
+    /// Tells whoever has `destination` that `key` is our disco key, without waiting. False: too many packets wait already.
+    fn advertise_disco_key(&self, source: &str, destination: &str, key: &PublicKey) -> PyResult<bool> {
+        let (from, to) = (address("source", source)?, address("destination", destination)?);
+        if key.0 .0 == [0; 32] {
+            return Err(ConfigError::new_err("key: all zero means that there is none"));
+        }
+        let sent = self.open()?.shared().advertise_disco_key(from, to, key.0);
+        sent.map_err(|why| error::ping(why, source, destination))
+    }
+
+    /// Our addresses inside the tunnel: TSMP to others is dropped, and echo requests to others are not answered.
+    fn set_own_addresses(&self, addresses: Vec<String>) -> PyResult<()> {
+        let addresses = addresses.iter().map(|text| address("own address", text)).collect::<PyResult<Vec<_>>>()?;
+        self.ours()?.shared().hooks.set_own_addresses(addresses);
+        Ok(())
+    }
+
+    /// Answer echo requests to our addresses, where no operating system does.
+    fn set_respond_to_ping(&self, on: bool) -> PyResult<()> {
+        self.ours()?.shared().hooks.set_respond_to_ping(on);
+        Ok(())
+    }
+
     /// Ends all threads and gives everything back. May be called again.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let running = self.ours()?;
         py.detach(|| running.close());
         Ok(())
     }
-}
-
-/// The kind of an event; its fields go into `fields`.
-fn describe(event: &Event, fields: &Bound<'_, PyDict>) -> PyResult<&'static str> {
-    let peer = |key: &wgengine_core::plan::PublicKey| fields.set_item("peer", PublicKey(*key));
-    Ok(match event {
-        Event::SessionUp { peer: key, initiator } => {
-            peer(key)?;
-            fields.set_item("initiator", initiator)?;
-            "session_up"
-        }
-        Event::HandshakeFailed { peer: key } => {
-            peer(key)?;
-            "handshake_failed"
-        }
-        Event::EndpointChanged { peer: key, endpoint } => {
-            peer(key)?;
-            fields.set_item("endpoint", endpoint.to_string())?;
-            "endpoint_changed"
-        }
-        Event::PathTooSmall { peer: key, endpoint } => {
-            peer(key)?;
-            fields.set_item("endpoint", endpoint.to_string())?;
-            "path_too_small"
-        }
-        Event::OffloadOff { offload, errno } => {
-            fields.set_item("offload", offload)?;
-            fields.set_item("errno", errno)?;
-            "offload_off"
-        }
-        Event::ConfigChanged => "config_changed",
-        Event::UapiRefused { line, text } => {
-            fields.set_item("line", line)?;
-            fields.set_item("text", text)?;
-            "uapi_refused"
-        }
-        Event::LinkChanged { up, mtu } => {
-            fields.set_item("up", up)?;
-            fields.set_item("mtu", mtu)?;
-            "link_changed"
-        }
-        Event::TunLost => "tun_lost",
-        Event::UapiRemoved => "uapi_removed",
-        Event::Failed { reason } => {
-            fields.set_item("reason", reason)?;
-            "failed"
-        }
-    })
 }

@@ -4,6 +4,7 @@ use pyo3::exceptions::PyOSError;
 use pyo3::PyErr;
 use std::io;
 use wgengine_io::device::StartError;
+use wgengine_io::pings::PingError;
 
 pyo3::import_exception!(wgengine.errors, ConfigError);
 pyo3::import_exception!(wgengine.errors, StateError);
@@ -74,6 +75,18 @@ mod libc_errno {
     pub const EADDRINUSE: i32 = 98;
     #[cfg(not(target_os = "linux"))]
     pub const EADDRINUSE: i32 = 48;
+}
+
+/// Why nothing was sent to `destination`.
+pub fn ping(why: PingError, source: &str, destination: &str) -> PyErr {
+    match why {
+        PingError::Families => ConfigError::new_err(format!(
+            "source {source}: write an address of the same family as the destination {destination}"
+        )),
+        PingError::NoPeer => StateError::new_err(format!("no peer's allowed IPs hold {destination}")),
+        PingError::TooMany => StateError::new_err("1024 pings are under way: wait until some have ended"),
+        PingError::QueueFull => StateError::new_err("512 packets wait to be sent already: wait a moment"),
+    }
 }
 
 pub fn forked() -> PyErr {

@@ -5,6 +5,7 @@
 mod allocator;
 mod device;
 mod error;
+mod events;
 mod keys;
 mod plan;
 mod process;

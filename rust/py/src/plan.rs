@@ -37,7 +37,8 @@ impl PeerPlan {
     /// Raises ConfigError for an endpoint or allowed IP that is none.
     #[new]
     #[pyo3(signature = (public_key, *, remove=false, update_only=false, preshared_key=None, clear_preshared_key=false,
-                        endpoint=None, persistent_keepalive=None, replace_allowed_ips=false, allowed_ips=Vec::new()))]
+                        endpoint=None, persistent_keepalive=None, reset_session=false, trimmed=None,
+                        replace_allowed_ips=false, allowed_ips=Vec::new()))]
     #[allow(clippy::too_many_arguments)] // keywords of one Python call
     fn new(
         public_key: PublicKey,
@@ -47,6 +48,8 @@ impl PeerPlan {
         clear_preshared_key: bool,
         endpoint: Option<&str>,
         persistent_keepalive: Option<u16>,
+        reset_session: bool,
+        trimmed: Option<bool>,
         replace_allowed_ips: bool,
         allowed_ips: Vec<String>,
     ) -> PyResult<PeerPlan> {
@@ -58,6 +61,8 @@ impl PeerPlan {
             preshared_key: preshared_key.map(|key| key.0).or(cleared),
             endpoint: endpoint.map(self::endpoint).transpose()?,
             persistent_keepalive,
+            reset_session,
+            trimmed,
             replace_allowed_ips,
             allowed_ips: allowed_ips.iter().map(|text| allowed(text)).collect::<PyResult<_>>()?,
         }))

@@ -19,6 +19,8 @@ pub struct PeerState {
     pub rx_bytes: u64,
     /// Seconds; 0 is off.
     pub persistent_keepalive: u16,
+    /// It sends nothing by itself until there is traffic.
+    pub trimmed: bool,
     pub allowed_ips: Vec<String>,
 }
 
@@ -32,6 +34,7 @@ impl From<state::PeerState> for PeerState {
             tx_bytes: peer.tx_bytes,
             rx_bytes: peer.rx_bytes,
             persistent_keepalive: peer.persistent_keepalive,
+            trimmed: peer.trimmed,
             allowed_ips: peer.allowed_ips.iter().map(ToString::to_string).collect(),
         }
     }

@@ -43,6 +43,10 @@ drops! {
     NoSocket = "no_socket",
     /// The kernel refused the datagram.
     SendFailed = "send_failed",
+    /// A TSMP packet out of the TUN: only the engine itself speaks that.
+    HostTsmp = "host_tsmp",
+    /// More packets of the engine's own wait than the queue holds.
+    InjectionQueueFull = "injection_queue_full",
     // Out of the UDP socket.
     /// The interface is down: nobody is served until it is up.
     LinkDown = "link_down",
@@ -78,6 +82,16 @@ drops! {
     MalformedInner = "malformed_inner",
     /// The inner source address does not belong to the sending peer.
     BadSource = "bad_source",
+    /// TSMP of a peer that is too short, a fragment, or of no known type.
+    MalformedTsmp = "malformed_tsmp",
+    /// TSMP to an address that is not our own.
+    ForeignTsmp = "foreign_tsmp",
+    /// A pong to no ping that is under way to this peer.
+    UnsolicitedPong = "unsolicited_pong",
+    /// A reply to an echo request of ours, by a peer that it did not go to.
+    ForgedEchoReply = "forged_echo_reply",
+    /// More messages about disco keys from one peer than are worth telling.
+    AdvertisementLimited = "advertisement_limited",
     /// The kernel refused the packet at the TUN.
     TunWriteFailed = "tun_write_failed",
 }

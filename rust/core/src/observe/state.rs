@@ -18,6 +18,8 @@ pub struct PeerState {
     pub rx_bytes: u64,
     /// Seconds; 0 is off.
     pub persistent_keepalive: u16,
+    /// It sends nothing by itself until there is traffic.
+    pub trimmed: bool,
     /// In the order in which they were given to the peer.
     pub allowed_ips: Vec<Prefix>,
 }

@@ -133,6 +133,12 @@ impl Coalescer {
         Some(&mut self.block[at..end])
     }
 
+    /// The first `len` bytes of the slot, as they are now.
+    pub fn opened(&self, len: usize) -> &[u8] {
+        let slot = self.slot.map_or(0..0, |slot| slot.at..slot.at + len.min(slot.len));
+        &self.block[slot]
+    }
+
     /// The slot holds a packet of `len` bytes, as it declares itself.
     pub fn commit(&mut self, len: usize) -> Commit {
         let Some(slot) = self.slot.take() else {

@@ -171,7 +171,7 @@ impl<N: Noise> Peer<N> {
         self.keypairs.install_answered(Keypair::new(engine, index, now, false));
         self.rx_bytes += INITIATION_LEN as u64;
         self.tx_bytes += RESPONSE_LEN as u64;
-        self.timers.received(now);
+        self.heard(now);
         self.timers.sent(now);
         Ok((response, self.roam(from)))
     }
@@ -196,7 +196,7 @@ impl<N: Noise> Peer<N> {
         self.try_batches_again();
         self.rx_bytes += RESPONSE_LEN as u64;
         self.last_handshake = Some(now.wall);
-        self.timers.received(now.tick);
+        self.heard(now.tick);
         self.timers.session_made(now.tick);
         Ok(self.roam(from))
     }

@@ -150,6 +150,18 @@ impl<N: Noise> Keypairs<N> {
         Ok(Opened { len, confirmed: unconfirmed })
     }
 
+    /// Forget the sessions that nobody can use any more; when the last of the others ends.
+    pub fn clear_dead(&mut self, now: Tick) -> Option<Tick> {
+        let mut last = None;
+        for slot in [&mut self.previous, &mut self.current, &mut self.next] {
+            match slot {
+                Some(pair) if pair.alive(now) => last = last.max(Some(pair.born + REJECT_AFTER_TIME)),
+                _ => self.retired.extend(slot.take().map(|pair| pair.index)),
+            }
+        }
+        last
+    }
+
     /// Forget all sessions.
     pub fn clear(&mut self) {
         for pair in [self.previous.take(), self.current.take(), self.next.take()] {

@@ -3,6 +3,7 @@
 //! A Noise engine supplies the cryptography of one handshake and the session that comes of it ([`noise`]); every rule
 //! about *when* is here, after the kernel's timers and key pair rotation, so that it can be tested with a made-up clock.
 
+pub mod activity;
 pub mod admission;
 pub mod backlog;
 pub mod buckets;

@@ -3,6 +3,7 @@
 //! The edge holds each peer under one lock. Data runs take it once: `can_send`, `seal`..., `sent` out of the TUN and
 //! `open`..., `received` out of the socket. Handshakes, timers and configuration take it for themselves.
 
+use super::activity::Activity;
 use super::buckets::Bucket;
 use super::cookie::Cookies;
 use super::endpoint::{Checked, Endpoint};
@@ -13,7 +14,7 @@ use super::staging::{Budget, Staging};
 use super::timers::{Due, Timers};
 use crate::observe::drop::Drop;
 use crate::plan::{PublicKey, Secret};
-use crate::time::{Now, Tick, Wall};
+use crate::time::{Now, Seen, Tick, Wall};
 use crate::wire::wireguard::{Data, KEEPALIVE_LEN};
 use core::time::Duration;
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ pub struct Peer<N> {
     pub(super) last_handshake: Option<Wall>,
     pub(super) tx_bytes: u64,
     pub(super) rx_bytes: u64,
+    pub activity: Activity,
     /// The control thread has been asked for a handshake and has not come to it yet.
     pub(super) handshake_asked: bool,
     removed: bool,
@@ -65,6 +67,7 @@ impl<N: Noise> Peer<N> {
             last_handshake: None,
             tx_bytes: 0,
             rx_bytes: 0,
+            activity: Activity::default(),
             handshake_asked: false,
             removed: false,
         }
@@ -145,6 +148,44 @@ impl<N: Noise> Peer<N> {
         self.handshake_asked = false;
     }
 
+    /// The other side has begun anew, or shall: no session and no attempt counts any more. Our keys are what they were, so
+    /// an initiation that is being answered goes on. True: the control thread should shake hands, for what waits.
+    pub fn reset_sessions(&mut self, now: Tick) -> bool {
+        self.keypairs.clear();
+        self.abandon_attempt();
+        self.timers.reset();
+        self.handshake_asked = false;
+        !self.staging.is_empty() && self.ask_handshake(now)
+    }
+
+    /// Nothing is sent by itself any more until there is traffic. Sessions that the other side may still use are kept as
+    /// long as it may, or what it sends first would be lost. False: packets wait, so there is traffic.
+    pub fn trim(&mut self, now: Tick) -> bool {
+        if !self.staging.is_empty() {
+            return false;
+        }
+        self.abandon_attempt();
+        self.handshake_asked = false;
+        let last = self.keypairs.clear_dead(now);
+        self.timers.sleep(last);
+        self.activity.listed = false;
+        true
+    }
+
+    /// The end of being trimmed. False: it was not.
+    pub fn wake(&mut self, now: Tick) -> bool {
+        !self.removed && self.timers.wake(now)
+    }
+
+    pub fn is_trimmed(&self) -> bool {
+        self.timers.is_asleep()
+    }
+
+    /// There was traffic: shall the edge put the peer on its list of those? Said once, until it is trimmed.
+    pub fn take_listing(&mut self) -> bool {
+        !self.removed && !core::mem::replace(&mut self.activity.listed, true)
+    }
+
     /// The peer is gone; whoever still holds it finds no session. How many packets were waiting.
     pub fn remove(&mut self) -> usize {
         self.removed = true;
@@ -174,6 +215,12 @@ impl<N: Noise> Peer<N> {
 
     // ---- data out ------------------------------------------------------------------------------------------------
 
+    /// There is something for this peer. True: it was trimmed, and has woken.
+    pub fn wanted(&mut self, now: Tick) -> bool {
+        self.activity.sent = Seen::at(now);
+        self.wake(now)
+    }
+
     pub fn can_send(&self, now: Tick) -> bool {
         self.keypairs.can_send(now)
     }
@@ -196,7 +243,7 @@ impl<N: Noise> Peer<N> {
 
     /// No session: wait for one. True: the control thread should shake hands.
     pub fn ask_handshake(&mut self, now: Tick) -> bool {
-        if self.removed || self.handshake_asked || !self.timers.may_initiate(now) {
+        if self.removed || self.handshake_asked || self.is_trimmed() || !self.timers.may_initiate(now) {
             return false;
         }
         self.handshake_asked = true;
@@ -240,12 +287,19 @@ impl<N: Noise> Peer<N> {
 
     /// After a run of opened messages that came from `from`. The flags: the peer moved; a handshake is wanted.
     pub fn received(&mut self, now: Tick, data: bool, from: Endpoint) -> (bool, bool) {
-        self.timers.received(now);
+        self.heard(now);
         if data {
             self.timers.data_received(now);
         }
         let moved = self.roam(from);
         (moved, self.keypairs.stale_after_receive(now) && self.ask_handshake(now))
+    }
+
+    /// Something of the peer was authentic; who was trimmed wakes.
+    pub(super) fn heard(&mut self, now: Tick) {
+        self.activity.received = Seen::at(now);
+        self.wake(now);
+        self.timers.received(now);
     }
 
     /// Only what authenticates may call this (C3 row 14). True: the peer itself moved, not just our end of its path.

@@ -56,6 +56,8 @@ pub struct Timers {
     /// Seconds; 0 is off.
     persistent_interval: u16,
     persistent: Option<Tick>,
+    /// The peer is trimmed: no persistent keepalive before it wakes.
+    asleep: bool,
 }
 
 impl Timers {
@@ -153,6 +155,7 @@ impl Timers {
         self.persistent_interval = interval;
         self.persistent = match interval {
             0 => None,
+            _ if self.asleep => None,
             _ if was_off => Some(now),
             _ => Some(now + self.interval()),
         };
@@ -164,15 +167,34 @@ impl Timers {
 
     /// The link came up: a persistent keepalive is due at once.
     pub fn link_up(&mut self, now: Tick) {
-        if self.persistent_interval > 0 {
+        if self.persistent_interval > 0 && !self.asleep {
             self.persistent = Some(now);
         }
     }
 
+    /// Nothing is due any more but to forget, at `forget`, the keys that the other side may still use.
+    pub fn sleep(&mut self, forget: Option<Tick>) {
+        let persistent_interval = self.persistent_interval;
+        *self = Timers { persistent_interval, asleep: true, forget, ..Timers::default() };
+    }
+
+    /// There is traffic again, or there shall be: the persistent keepalive goes on, at once. False: it was awake.
+    pub fn wake(&mut self, now: Tick) -> bool {
+        let slept = core::mem::take(&mut self.asleep);
+        if slept && self.persistent_interval > 0 {
+            self.persistent = Some(now);
+        }
+        slept
+    }
+
+    pub fn is_asleep(&self) -> bool {
+        self.asleep
+    }
+
     /// Keys changed: nothing that was agreed or tried before counts any more.
     pub fn reset(&mut self) {
-        let interval = self.persistent_interval;
-        *self = Timers { persistent_interval: interval, persistent: self.persistent, ..Timers::default() };
+        let Timers { persistent_interval, persistent, asleep, .. } = *self;
+        *self = Timers { persistent_interval, persistent, asleep, ..Timers::default() };
     }
 
     /// The next thing that is due at `now`, taken off the list. Call until `None`.
@@ -336,6 +358,27 @@ mod tests {
         assert_eq!(timers.next(), None);
         timers.set_persistent(65535, at(61));
         assert_eq!(run(&mut timers, 60_000), vec![(61, Due::Keepalive)]);
+    }
+
+    #[test]
+    fn who_sleeps_sends_nothing_and_goes_on_at_once_when_it_wakes() {
+        let mut timers = Timers::default();
+        timers.set_persistent(25, at(0));
+        timers.initiation_sent(at(0), NONE);
+        timers.data_received(at(1));
+        timers.sleep(Some(at(180)));
+        timers.link_up(at(2));
+        assert_eq!(run(&mut timers, 1000), vec![(180, Due::Forget)], "no keepalive, no retry");
+        timers.set_persistent(0, at(1000));
+        timers.set_persistent(20, at(1000));
+        timers.reset();
+        assert_eq!((timers.next(), timers.persistent_interval()), (None, 20), "settings do not wake");
+        assert!(timers.wake(at(1100)) && !timers.wake(at(1101)));
+        assert_eq!(run(&mut timers, 1130), vec![(1100, Due::Keepalive), (1120, Due::Keepalive)]);
+        timers.set_persistent(0, at(1130));
+        timers.sleep(None);
+        assert!(timers.wake(at(1140)));
+        assert_eq!(timers.next(), None, "no keepalive was wanted");
     }
 
     #[test]

@@ -83,7 +83,12 @@ impl World {
                 side.complete(now, jitter(bytes));
             }
             11 => side.set_psk(choice),
-            12 => side.forget_sessions(),
+            12 => match choice {
+                0..=2 => side.forget_sessions(),
+                3 | 4 => side.reset_sessions(now),
+                5 | 6 => side.trim(now),
+                _ => side.wake(now),
+            },
             13 => side.replace(now, self.budget.clone(), self.wire.iter().filter(|flight| flight.to == at)),
             14 => side.set_persistent(now, [0, 1, 25, 65535][usize::from(choice) % 4]),
             _ => side.set_endpoint(choice),

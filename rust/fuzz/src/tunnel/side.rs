@@ -78,6 +78,25 @@ impl Side {
         self.watch.reset();
     }
 
+    pub fn reset_sessions(&mut self, now: Now) {
+        self.asked += usize::from(self.peer.reset_sessions(now.tick));
+        self.watch.reset();
+        assert!(!self.peer.can_send(now.tick), "a session outlived its reset");
+    }
+
+    /// Sessions that the other side may still use stay; what waits stays, and keeps the peer awake.
+    pub fn trim(&mut self, now: Now) {
+        let waiting = !self.peer.staging.is_empty();
+        assert_eq!(self.peer.trim(now.tick), !waiting);
+        if !waiting {
+            self.watch.trimmed();
+        }
+    }
+
+    pub fn wake(&mut self, now: Now) {
+        self.peer.wake(now.tick);
+    }
+
     /// The peer is removed and added again. The row that is gone may still be in a thread's hands: nothing comes of it.
     pub fn replace<'a>(&mut self, now: Now, budget: Arc<Budget>, late: impl Iterator<Item = &'a Flight>) {
         let waiting = self.peer.remove();
@@ -108,6 +127,8 @@ impl Side {
         if self.peer.address().is_none() {
             return;
         }
+        self.peer.wanted(now.tick);
+        assert!(!self.peer.is_trimmed(), "there is traffic");
         let can_send = self.peer.can_send(now.tick);
         let packet = vec![0x45; length];
         if !can_send || !self.peer.staging.is_empty() {
@@ -166,6 +187,7 @@ impl Side {
 
     pub fn due(&mut self, now: Now, turn: bool, jitter: Duration) {
         self.complete(now, jitter);
+        let (trimmed, sent) = (self.peer.is_trimmed(), self.sent.len());
         while let Some(due) = self.peer.poll(now.tick) {
             match due {
                 Due::Initiate => {
@@ -181,6 +203,7 @@ impl Side {
             }
         }
         assert!(self.peer.timers.next().is_none_or(|next| next > now.tick), "due, and nothing comes of it");
+        assert!(!trimmed || self.sent.len() == sent, "a trimmed peer sends by itself");
     }
 
     // ---- in ------------------------------------------------------------------------------------------------------
@@ -229,6 +252,7 @@ impl Side {
         self.watch.opened(&data, opened.confirmed);
         assert!(out[..opened.len].iter().all(|byte| *byte == 0x45));
         let (_, shake) = self.peer.received(now.tick, opened.len > 0, from.into());
+        assert!(!self.peer.is_trimmed(), "there is traffic");
         self.asked += usize::from(shake);
         self.heard += usize::from(opened.len > 0);
         if opened.confirmed {

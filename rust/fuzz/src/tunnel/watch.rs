@@ -103,6 +103,11 @@ impl Watch {
         self.initiated = None;
     }
 
+    /// An attempt under way is over, and the next one follows traffic, not a timer.
+    pub fn trimmed(&mut self) {
+        self.initiated = None;
+    }
+
     // ---- what waits ----------------------------------------------------------------------------------------------
 
     pub fn staged(&mut self, length: usize, dropped: Option<(Drop, usize)>) {
@@ -151,6 +156,9 @@ impl Watch {
         assert_eq!(peer.staging.len(), self.staged.len());
         assert!(self.staged.len() <= MAX_STAGED);
         assert_eq!(peer.bytes(), (self.tx, self.rx));
+        if peer.is_trimmed() {
+            assert!(attempt.is_none() && self.staged.is_empty(), "a trimmed peer wants nothing");
+        }
         if peer.is_removed() {
             assert!(self.table.iter().all(|index| Some(*index) == out));
             assert!(self.staged.is_empty() && peer.timers.next().is_none());

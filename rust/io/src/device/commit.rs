@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::offloads::Offloads;
 use crate::shared::{Keys, Settings, Shared};
+use crate::table::PeerCell;
 use crate::uapi;
 use crate::udp::Sockets;
 use std::collections::HashSet;
@@ -10,11 +11,13 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use wgengine_core::observe::drop::Drop;
-use wgengine_core::observe::event::Event;
+use wgengine_core::observe::event::{Event, Traffic};
 use wgengine_core::observe::state::{DeviceState, PeerState};
-use wgengine_core::plan::{PeerPlan, Plan, PublicKey, Secret};
+use wgengine_core::plan::{PeerPlan, Plan, Prefix, PublicKey, Secret};
+use wgengine_core::time::Tick;
 use wgengine_core::tunnel::admission::Admission;
-use wgengine_noise::Identity;
+use wgengine_core::tunnel::peer::Peer;
+use wgengine_noise::{Boring, Identity};
 
 impl Shared {
     /// Change what the plan says, as one step: what can fail comes first, and a failure changes nothing.
@@ -125,10 +128,14 @@ impl Shared {
         self.table.change_allowed(&cell, plan.replace_allowed_ips || anew, &plan.allowed_ips);
         let now = clock::tick();
         let mut peer = cell.peer.lock();
+        let shake = plan.reset_session && peer.reset_sessions(now);
+        if let Some(trimmed) = plan.trimmed.or(anew.then_some(false)) {
+            self.trim(&cell, &mut peer, trimmed, now);
+        }
         if plan.preshared_key.is_some() || anew {
             peer.set_psk(plan.preshared_key.clone().filter(|psk| !psk.is_zero()));
-            self.table.release(&mut peer);
         }
+        self.table.release(&mut peer);
         if let Some(endpoint) = plan.endpoint {
             peer.set_endpoint(endpoint);
             self.familiar.note(endpoint);
@@ -137,34 +144,76 @@ impl Shared {
             peer.timers.set_persistent(interval, now);
         }
         let next = peer.timers.next();
+        let calm = next.is_none() && cell.is_armed();
         drop(peer);
-        if cell.arm(next) {
-            self.inbox.arm(cell);
+        if cell.arm(next) || calm {
+            self.inbox.arm(cell.clone());
+        }
+        if shake {
+            self.inbox.shake(cell);
+        }
+    }
+
+    /// Trim a peer, or wake it. One for which packets wait is not idle: whoever wants it trimmed has not heard yet.
+    fn trim(&self, cell: &PeerCell, peer: &mut Peer<Boring>, trimmed: bool, now: Tick) {
+        if !trimmed {
+            peer.wake(now);
+        } else if !peer.is_trimmed() {
+            if peer.trim(now) {
+                self.table.unlist(cell);
+            } else {
+                self.woke(cell.key, Traffic::Sent);
+            }
         }
     }
 
     pub fn state(&self) -> DeviceState {
         let fwmark = self.settings.lock().fwmark;
-        let peers = self.table.list().into_iter().map(|(cell, allowed_ips)| {
-            let peer = cell.peer.lock();
-            let (tx_bytes, rx_bytes) = peer.bytes();
-            PeerState {
-                public_key: cell.key,
-                preshared_key: peer.psk().cloned(),
-                endpoint: peer.address(),
-                last_handshake: peer.last_handshake(),
-                tx_bytes,
-                rx_bytes,
-                persistent_keepalive: peer.timers.persistent_interval(),
-                allowed_ips,
-            }
-        });
+        let peers = self.table.list().into_iter().map(|(cell, allowed_ips)| state_of(&cell, allowed_ips));
         DeviceState {
             private_key: self.keys().map(|keys| keys.private.clone()),
             listen_port: self.sockets().1.port,
             fwmark,
             peers: peers.collect(),
         }
+    }
+}
+
+impl Shared {
+    /// One peer, without a look at any other.
+    pub fn peer_state(&self, key: &PublicKey) -> Option<PeerState> {
+        let cell = self.table.by_key(key)?;
+        let allowed_ips = self.table.allowed(&cell);
+        Some(state_of(&cell, allowed_ips))
+    }
+
+    /// Peers that are not trimmed and had traffic: when each was last sent to and heard from, in seconds of the monotonic
+    /// clock. Costs nothing for those that had none.
+    pub fn activity(&self) -> Vec<(PublicKey, Option<f64>, Option<f64>)> {
+        let monotonic = clock::monotonic();
+        let cells = self.table.active();
+        let activity = cells.iter().map(|cell| {
+            let activity = cell.peer.lock().activity;
+            let [sent, received] = [activity.sent, activity.received].map(|seen| seen.get().map(&monotonic));
+            (cell.key, sent, received)
+        });
+        activity.collect()
+    }
+}
+
+fn state_of(cell: &PeerCell, allowed_ips: Vec<Prefix>) -> PeerState {
+    let peer = cell.peer.lock();
+    let (tx_bytes, rx_bytes) = peer.bytes();
+    PeerState {
+        public_key: cell.key,
+        preshared_key: peer.psk().cloned(),
+        endpoint: peer.address(),
+        last_handshake: peer.last_handshake(),
+        tx_bytes,
+        rx_bytes,
+        persistent_keepalive: peer.timers.persistent_interval(),
+        trimmed: peer.is_trimmed(),
+        allowed_ips,
     }
 }
 

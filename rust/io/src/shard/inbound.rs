@@ -3,6 +3,7 @@
 use super::handshake::hand_in;
 use crate::clock;
 use crate::counters::Counters;
+use crate::hooks::{self, Verdict};
 use crate::offloads::Offloads;
 use crate::shared::Shared;
 use crate::table::PeerCell;
@@ -11,9 +12,9 @@ use crate::udp::Socket;
 use std::net::IpAddr;
 use std::sync::Arc;
 use wgengine_core::observe::drop::Drop;
-use wgengine_core::observe::event::Event;
+use wgengine_core::observe::event::{Event, Traffic};
 use wgengine_core::packet::coalesce::{Coalescer, Commit};
-use wgengine_core::packet::parse::source_and_length;
+use wgengine_core::packet::parse::{is_traffic, source_and_length};
 use wgengine_core::time::Now;
 use wgengine_core::tunnel::endpoint::Endpoint;
 use wgengine_core::tunnel::peer::Peer;
@@ -153,6 +154,7 @@ impl Run<'_> {
     fn open<'d>(mut self, messages: impl Iterator<Item = Data<'d>>, from: Endpoint) -> bool {
         let mut heard = Heard::Nothing;
         let mut peer = self.cell.peer.lock();
+        let trimmed = peer.is_trimmed();
         for message in messages {
             match self.open_one(&mut peer, message) {
                 Ok(one) => heard = heard.max(one),
@@ -164,7 +166,11 @@ impl Run<'_> {
         }
         let (moved, shake) = peer.received(self.now.tick, heard == Heard::Data, from);
         let next = peer.timers.next();
+        self.shared.table.list_active(self.cell, &mut peer);
         drop(peer);
+        if trimmed {
+            self.shared.woke(self.cell.key, Traffic::Received);
+        }
         if moved {
             self.shared.ring.push(Event::EndpointChanged { peer: self.cell.key, endpoint: from.address });
         }
@@ -186,6 +192,7 @@ impl Run<'_> {
         // What is not committed, the next slot() discards.
         let opened = peer.open(self.now, message, slot)?;
         let inner = (opened.len > 0).then(|| source_and_length(&slot[..opened.len]));
+        let is_traffic = is_traffic(&slot[..opened.len]);
         if opened.confirmed {
             self.confirmed(peer);
         }
@@ -193,8 +200,17 @@ impl Run<'_> {
             self.counters.keepalives_received.add(1);
             return Ok(Heard::Keepalive);
         };
-        match inner.and_then(|(source, len)| self.owns(source).then_some(len).ok_or(Drop::BadSource)) {
-            Ok(len) => self.writer.commit(len, self.shard, self.shared),
+        let inner = inner.and_then(|(source, len)| self.owns(source).then_some(len).ok_or(Drop::BadSource));
+        let verdict = match inner {
+            Ok(len) if !is_traffic => {
+                let packet = self.writer.coalescer.opened(len);
+                hooks::inbound(packet, peer, self.now.tick, self.shared, self.counters).map(|verdict| (verdict, len))
+            }
+            inner => inner.map(|len| (Verdict::Pass, len)),
+        };
+        match verdict {
+            Ok((Verdict::Pass, len)) => self.writer.commit(len, self.shard, self.shared),
+            Ok((Verdict::Ours, _)) => {}
             Err(why) => self.counters.drop(why, 1),
         }
         Ok(Heard::Data)

@@ -126,6 +126,9 @@ impl Shard {
                             return Ok(());
                         }
                         self.look_at_sockets()?;
+                        if self.number == 0 {
+                            self.outbound.inject(self.number, &self.shared, &self.sockets);
+                        }
                     }
                 }
             }

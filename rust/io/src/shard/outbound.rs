@@ -13,7 +13,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use wgengine_core::observe::drop::Drop;
-use wgengine_core::observe::event::Event;
+use wgengine_core::observe::event::{Event, Traffic};
+use wgengine_core::packet::parse::protocol;
 use wgengine_core::packet::segment::{Segments, MAX_PADDING};
 use wgengine_core::packet::vnet;
 use wgengine_core::wire::wireguard::{padded, DATA_OVERHEAD};
@@ -59,7 +60,7 @@ impl Outbound {
                 }
                 Ok(len) => {
                     counters.tun_reads.add(1);
-                    if let Err(why) = self.super_packet(len, shard, shared, sockets) {
+                    if let Err(why) = self.super_packet(len, true, shard, shared, sockets) {
                         counters.drop(why, 1);
                     }
                 }
@@ -76,19 +77,51 @@ impl Outbound {
         outcome
     }
 
-    /// One read. A reason for which all of it died is returned; parts are counted here.
-    fn super_packet(&mut self, len: usize, shard: usize, shared: &Shared, sockets: &Sockets) -> Result<(), Drop> {
+    /// Send what the engine itself has to say.
+    pub fn inject(&mut self, shard: usize, shared: &Shared, sockets: &Sockets) {
+        let counters = &shared.counters[shard];
+        for packet in shared.injection.take() {
+            counters.injected_packets.add(1);
+            let len = vnet::LEN + packet.len();
+            self.read[..vnet::LEN].fill(0);
+            self.read[vnet::LEN..len].copy_from_slice(&packet);
+            if let Err(why) = self.super_packet(len, false, shard, shared, sockets) {
+                counters.drop(why, 1);
+            }
+        }
+        flush(&mut self.outbox, shard, shared, sockets);
+    }
+
+    /// One read, or a packet of our own. A reason for which all of it died is returned; parts are counted here.
+    fn super_packet(
+        &mut self,
+        len: usize,
+        of_host: bool,
+        shard: usize,
+        shared: &Shared,
+        sockets: &Sockets,
+    ) -> Result<(), Drop> {
         let counters = &shared.counters[shard];
         let mtu = shared.mtu.load(Ordering::Relaxed) as usize;
         let mut segments = Segments::new(&mut self.read, len)?;
-        counters.tun_rx_packets.add(segments.count() as u64);
-        counters.tun_rx_bytes.add((len - vnet::LEN) as u64);
+        if of_host {
+            counters.tun_rx_packets.add(segments.count() as u64);
+            counters.tun_rx_bytes.add((len - vnet::LEN) as u64);
+            // Whoever hears it takes it for the engine's word.
+            if segments.parsed().protocol == protocol::TSMP {
+                return Err(Drop::HostTsmp);
+            }
+        }
         let Some(cell) = owner_of(&mut self.owner, segments.destination(), shared) else {
             counters.drop(Drop::NoPeer, segments.count() as u64);
             return Ok(());
         };
         let now = clock::tick();
         let mut peer = cell.peer.lock();
+        if peer.wanted(now) {
+            shared.woke(cell.key, Traffic::Sent);
+        }
+        shared.table.list_active(&cell, &mut peer);
         let Some(to) = shared.destination(&mut peer, sockets) else {
             counters.drop(Drop::NoEndpoint, segments.count() as u64);
             return Ok(());

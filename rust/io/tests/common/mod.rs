@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 use wgengine_core::observe::drop::Drop;
+use wgengine_core::observe::event::Event;
+use wgengine_core::observe::state::PeerState;
 use wgengine_core::plan::{AllowedChange, PeerPlan, Plan, Prefix, PublicKey, Secret};
 use wgengine_io::device::{TunSource, UapiSource};
 use wgengine_io::{Device, Options};
@@ -83,6 +85,31 @@ impl Node {
         let n = unsafe { libc::read(fd, block.as_mut_ptr().cast(), block.len()) };
         block.truncate(usize::try_from(n).unwrap());
         (block.len() > VNET).then(|| block.split_off(VNET))
+    }
+
+    /// The first event that is one of these, within five seconds; those before it are gone.
+    pub fn event<T>(&self, what: &str, mut is: impl FnMut(&Event) -> Option<T>) -> T {
+        let mut found = None;
+        eventually(what, || {
+            let told = self.device.drain(1).events;
+            found = told.iter().find_map(|(_, event)| is(event));
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// All that was told until now.
+    pub fn events(&self) -> Vec<Event> {
+        self.device.drain(usize::MAX).events.into_iter().map(|(_, event)| event).collect()
+    }
+
+    pub fn change(&self, peer: PeerPlan) {
+        let peer = PeerPlan { update_only: true, ..peer };
+        self.device.shared().commit(&Plan { peers: vec![peer], ..Plan::default() }).unwrap();
+    }
+
+    pub fn peer_state(&self, key: &PublicKey) -> PeerState {
+        self.device.shared().peer_state(key).unwrap()
     }
 
     pub fn dropped(&self, why: Drop) -> u64 {

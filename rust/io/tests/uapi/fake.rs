@@ -86,6 +86,7 @@ fn peer_state(public_key: PublicKey) -> PeerState {
         tx_bytes: 0,
         rx_bytes: 0,
         persistent_keepalive: 0,
+        trimmed: false,
         allowed_ips: Vec::new(),
     }
 }

@@ -12,6 +12,7 @@ fn peer(byte: u8) -> PeerState {
         tx_bytes: 0,
         rx_bytes: 0,
         persistent_keepalive: 0,
+        trimmed: false,
         allowed_ips: Vec::new(),
     }
 }
@@ -39,6 +40,7 @@ fn a_full_device_in_the_order_of_the_protocol() {
         tx_bytes: u64::MAX,
         rx_bytes: 7,
         persistent_keepalive: 25,
+        trimmed: false,
         allowed_ips: vec![prefix("10.9.0.2/32"), prefix("2001:db8::/32"), prefix("0.0.0.0/0")],
         ..peer(1)
     };
@@ -99,6 +101,7 @@ fn the_widest_peer_fits_into_the_room_made_for_it() {
         tx_bytes: u64::MAX,
         rx_bytes: u64::MAX,
         persistent_keepalive: u16::MAX,
+        trimmed: false,
         allowed_ips: vec![prefix("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"), prefix("255.255.255.255/32")],
         ..peer(0xff)
     };
@@ -117,6 +120,7 @@ fn case_22_what_get_shows_set_takes() {
         preshared_key: Some(Secret([3; 32])),
         endpoint: Some("192.0.2.2:51820".parse().expect("endpoint")),
         persistent_keepalive: 21,
+        trimmed: false,
         allowed_ips: vec![prefix("10.9.0.2/32"), prefix("10.20.0.0/16")],
         ..peer(1)
     };

@@ -342,7 +342,7 @@ def test_row_02_a_failed_router_skips_dns_and_bird(process: Twin) -> None:
 def mapped(twin: Twin) -> Twin:
     """With a netmap of two peers and ourselves, and a third that is configured alone."""
     me = node(9, node_key(hexadecimal("own")), "100.127.0.1/32", AllowedIPs=["100.127.0.1/32", "10.50.0.0/16"])
-    both = [node(1, A, f"{A4}/32", f"{A6}/128"), node(2, B, f"{B4}/32")]
+    both = [node(1, A, f"{A4}/32", f"{A6}/128"), node(2, B, f"{B4}/32", "198.51.100.2/32")]
     twin.netmap({"SelfNode": me, "Peers": both})
     twin.reconfig(wireguard(ONE, peer(B, f"{B4}/32", "10.1.0.0/16", "10.0.0.0/8"), BEHIND), {}, {})
     return twin
@@ -358,8 +358,9 @@ def mapped(twin: Twin) -> Twin:
         (C4, None),
         ("10.50.0.1", Owner(key=B, is_self=False, route="10.0.0.0/8")),
         ("192.0.2.1", None),
+        ("198.51.100.2", None),
     ],
-    ids=["v4", "v6", "self", "longest", "not-in-netmap", "own-subnet-is-not-self", "nobody"],
+    ids=["v4", "v6", "self", "longest", "not-in-netmap", "own-subnet-is-not-self", "nobody", "not-of-tailscale"],
 )
 def test_peer_for_ip(mapped: Twin, ip: str, found: Owner | None) -> None:
     assert mapped.peer_for_ip(ip) == found
@@ -378,6 +379,31 @@ def test_row_08_the_first_of_two_with_one_prefix_where_the_device_has_the_last(m
     found = mapped.peer_for_ip("10.9.9.9")
     assert found is not None
     assert found.key == B, "C has 10.0.0.0/8 too, and comes later"
+
+
+# -- What a client makes of a netmap.
+
+
+def test_a_netmap_becomes_a_configuration(process: Twin) -> None:
+    me = node(9, node_key(hexadecimal("own")), "100.127.0.1/32")
+    router = {"StableID": "exit", "AllowedIPs": [f"{A4}/32", "10.0.0.0/8", "0.0.0.0/0", "::/0"]}
+    netmap = {
+        "SelfNode": me,
+        "Peers": [
+            node(1, A, f"{A4}/32", DiscoKey=f"discokey:{hexadecimal('d')}", **router),
+            node(2, B, f"{B4}/32", Expired=True),
+            {**node(3, C, f"{C4}/32"), "HomeDERP": 0},
+        ],
+    }
+
+    def allowed(**options: Any) -> list[tuple[str, list[str]]]:
+        said = process.wg_config(netmap, **options)
+        assert said["Addresses"] == ["100.127.0.1/32"]
+        return [(one["PublicKey"], one["AllowedIPs"]) for one in said["Peers"]]
+
+    assert allowed() == [(A, [f"{A4}/32"])]
+    assert allowed(accept_routes=True) == [(A, [f"{A4}/32", "10.0.0.0/8"])]
+    assert allowed(exit_node="exit") == [(A, [f"{A4}/32", "0.0.0.0/0", "::/0"])]
 
 
 # -- The driver.

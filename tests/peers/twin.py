@@ -110,6 +110,14 @@ class Twin:
         said = self._conversation.ask(commands)
         return [_answer(command, one) for command, one in zip(commands, said, strict=True)]
 
+    def wg_config(
+        self, netmap: Mapping[str, Any], *, accept_routes: bool = False, exit_node: str = ""
+    ) -> dict[str, Any]:
+        """What a client makes of a netmap for its engine: `Addresses`, `Peers`. It needs no engine."""
+        command = {"do": "wg_config", "netmap": netmap, "accept_routes": accept_routes, "exit_node": exit_node}
+        config: dict[str, Any] = self._unless_refused(command).value
+        return config
+
     # -- one engine ---------------------------------------------------------------------------------------------------
 
     def new(self, *, listen_port: int = 0, bird: bool = False) -> Answer:

@@ -140,6 +140,7 @@ class World:
         self.times = COARSE_S + FINE_S if fine else COARSE_S
         self.most = self.random.choice((1, 2, 3, 5, 8, 12, 20, 50))
         self.made = 0
+        self.flow = ""  # where the last packet went
         self.peers: list[SomePeer] = []
         self.router, self.dns = Routes(), Names()
         self.private_key = hexadecimal(seed, "own", 0)
@@ -159,7 +160,10 @@ class World:
     # -- steps
 
     def sent(self) -> Step:
-        return Sent(self.address())
+        """Often the address of the last time: a flow, with pauses of all lengths in it."""
+        if not self.flow or self.random.random() < 0.6:
+            self.flow = self.address()
+        return Sent(self.flow)
 
     def received(self) -> Step:
         stranger = self.random.random() < 0.05 or not self.peers

@@ -14,6 +14,7 @@ import (
 	"tailscale.com/types/netmap"
 	"tailscale.com/wgengine/router"
 	"tailscale.com/wgengine/wgcfg"
+	"tailscale.com/wgengine/wgcfg/nmcfg"
 )
 
 type command struct {
@@ -27,8 +28,12 @@ type command struct {
 	Router json.RawMessage `json:"router"`
 	DNS    json.RawMessage `json:"dns"`
 
-	NetMap json.RawMessage `json:"netmap"` // netmap: null for none
-	Fail   []string        `json:"fail"`   // any: these calls fail during this command
+	NetMap json.RawMessage `json:"netmap"` // netmap: null for none; wg_config
+
+	AcceptRoutes bool                 `json:"accept_routes"` // wg_config
+	ExitNode     tailcfg.StableNodeID `json:"exit_node"`     // wg_config
+
+	Fail []string `json:"fail"` // any: these calls fail during this command
 
 	Name string `json:"name"` // knob, env
 	On   bool   `json:"on"`   // knob
@@ -55,8 +60,11 @@ func (d *driver) obey(line json.RawMessage) (said answer) {
 	if err := strictly(line, &c); err != nil {
 		return answer{Fault: err.Error()}
 	}
-	if c.Do == "new" {
+	switch c.Do {
+	case "new":
 		return d.start(c)
+	case "wg_config":
+		return wgConfig(c)
 	}
 	e := d.engine
 	if e == nil {
@@ -169,6 +177,23 @@ func (d *driver) reconfig(c command) answer {
 		return answer{Error: err.Error()}
 	}
 	return answer{}
+}
+
+// wgConfig is what a client makes of a netmap for its engine.
+func wgConfig(c command) answer {
+	nm, err := networkMap(c.NetMap)
+	if err != nil || nm == nil {
+		return answer{Fault: fmt.Sprintf("netmap: %v", err)}
+	}
+	var flags netmap.WGConfigFlags
+	if c.AcceptRoutes {
+		flags |= netmap.AllowSubnetRoutes
+	}
+	wg, err := nmcfg.WGCfg(key.NodePrivate{}, nm, func(string, ...any) {}, flags, c.ExitNode)
+	if err != nil {
+		return answer{Error: err.Error()}
+	}
+	return answer{Value: map[string]any{"Addresses": wg.Addresses, "Peers": wg.Peers}}
 }
 
 // networkMap reads the part of a netmap that the engine looks at.

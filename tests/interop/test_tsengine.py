@@ -55,13 +55,13 @@ def ends(lab: Lab) -> Iterator[Ends]:
 def test_we_shake_hands_with_it_and_its_kernel_answers(ends: Ends, family: int) -> None:
     assert ends.ours.host.ping(bare(THEIRS[family])) == 1
     assert ends.ours.peer(ends.theirs.public).latest_handshake > 0
-    assert ends.theirs.status()[ends.ours.public].handshaken
+    assert ends.theirs.status().peers[ends.ours.public].handshaken
 
 
 @both_families
 def test_it_shakes_hands_with_us_and_our_kernel_answers(ends: Ends, family: int) -> None:
     assert ends.theirs.host.ping(bare(OURS[family])) == 1
-    status = ends.theirs.status()[ends.ours.public]
+    status = ends.theirs.status().peers[ends.ours.public]
     assert status.handshaken
     assert status.rx_bytes > 0
     assert status.tx_bytes > 0
@@ -78,7 +78,7 @@ def test_a_peer_that_leaves_its_netmap_is_gone(ends: Ends) -> None:
     assert ends.ours.host.ping(bare(THEIRS[0])) == 1
     ends.theirs.set_peers()
     assert ends.theirs.ping(bare(OURS[0]), "ICMP")["Err"] == "no matching peer"
-    until(lambda: ends.ours.public not in ends.theirs.status(), "it has forgotten us")
+    until(lambda: ends.ours.public not in ends.theirs.status().peers, "it has forgotten us")
 
 
 def test_an_error_says_what_was_asked(ends: Ends) -> None:

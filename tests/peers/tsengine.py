@@ -43,6 +43,20 @@ class PeerStatus:
     handshaken: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Keys as `wg` writes them. A peer that has not been used may be missing."""
+
+    disco: str
+    advertised: Mapping[str, str]  # the disco keys that peers have told through the tunnel, by their address
+    peers: Mapping[str, PeerStatus]
+
+
+def from_text(key: str) -> str:
+    """`nodekey:…` or `discokey:…` as `wg` writes a key."""
+    return base64.b64encode(bytes.fromhex(key.partition(":")[2])).decode()
+
+
 @dataclass(slots=True, kw_only=True)
 class TailscaleEngine:
     """One engine on its TUN, with an address and a port."""
@@ -66,17 +80,20 @@ class TailscaleEngine:
         result: dict[str, Any] = self._ask(do="ping", ip=ip, type=kind, timeout_ms=round(timeout_s * 1000))
         return result
 
-    def status(self) -> dict[str, PeerStatus]:
-        """The peers by public key; one that has not been used may be missing."""
-        said: dict[str, dict[str, Any]] = self._ask(do="status")
-        return {
-            base64.b64encode(bytes.fromhex(key.removeprefix("nodekey:"))).decode(): PeerStatus(
-                rx_bytes=peer["rx_bytes"],
-                tx_bytes=peer["tx_bytes"],
-                handshaken=not peer["last_handshake"].startswith("0001-"),
-            )
-            for key, peer in said.items()
-        }
+    def status(self) -> Status:
+        said = self._ask(do="status")
+        return Status(
+            disco=from_text(said["disco_key"]),
+            advertised={address: from_text(key) for address, key in said["advertised"].items()},
+            peers={
+                from_text(key): PeerStatus(
+                    rx_bytes=peer["RxBytes"],
+                    tx_bytes=peer["TxBytes"],
+                    handshaken=not peer["LastHandshake"].startswith("0001-"),
+                )
+                for key, peer in said["peers"].items()
+            },
+        )
 
     def start(self, port: int, peers: Sequence[Mapping[str, Any]]) -> None:
         self.port = self._ask(

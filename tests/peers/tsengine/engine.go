@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"tailscale.com/control/controlknobs"
@@ -15,6 +17,7 @@ import (
 	"tailscale.com/net/tsdial"
 	"tailscale.com/net/tstun"
 	"tailscale.com/tailcfg"
+	"tailscale.com/types/events"
 	"tailscale.com/types/key"
 	"tailscale.com/types/netmap"
 	"tailscale.com/util/eventbus"
@@ -32,6 +35,9 @@ type engine struct {
 	dialer  *tsdial.Dialer
 	sock    *magicsock.Conn
 	private key.NodePrivate
+
+	mu         sync.Mutex
+	advertised map[netip.Addr]key.DiscoPublic // what peers have told through the tunnel, by their address
 }
 
 func logf(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
@@ -42,8 +48,14 @@ func start(name string, port uint16, private key.NodePrivate) (*engine, error) {
 		return nil, err
 	}
 	bus := eventbus.New()
-	e := &engine{bus: bus, dialer: &tsdial.Dialer{Logf: logf}, private: private}
+	e := &engine{
+		bus:        bus,
+		dialer:     &tsdial.Dialer{Logf: logf},
+		private:    private,
+		advertised: map[netip.Addr]key.DiscoPublic{},
+	}
 	e.dialer.SetBus(bus)
+	eventbus.SubscribeFunc(bus.Client("tsengine"), e.note)
 	e.Engine, err = wgengine.NewUserspaceEngine(logf, wgengine.Config{
 		Tun:           tun,
 		HealthTracker: health.NewTracker(bus),
@@ -137,18 +149,26 @@ func (e *engine) ping(ip netip.Addr, kind tailcfg.PingType, timeout time.Duratio
 	}
 }
 
-type peerStatus struct {
-	RxBytes       int64     `json:"rx_bytes"`
-	TxBytes       int64     `json:"tx_bytes"`
-	LastHandshake time.Time `json:"last_handshake"`
+func (e *engine) note(said events.DiscoKeyAdvertisement) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.advertised[said.Src] = said.Key
 }
 
-func (e *engine) status() map[string]peerStatus {
+type status struct {
+	DiscoKey   key.DiscoPublic                            `json:"disco_key"`
+	Advertised map[netip.Addr]key.DiscoPublic             `json:"advertised"`
+	Peers      map[key.NodePublic]ipnstate.PeerStatusLite `json:"peers"`
+}
+
+func (e *engine) status() status {
 	builder := &ipnstate.StatusBuilder{WantPeers: true}
 	e.UpdateStatus(builder)
-	peers := map[string]peerStatus{}
+	peers := map[key.NodePublic]ipnstate.PeerStatusLite{}
 	for peer, s := range builder.Status().Peer {
-		peers[peer.String()] = peerStatus{RxBytes: s.RxBytes, TxBytes: s.TxBytes, LastHandshake: s.LastHandshake}
+		peers[peer] = ipnstate.PeerStatusLite{RxBytes: s.RxBytes, TxBytes: s.TxBytes, LastHandshake: s.LastHandshake}
 	}
-	return peers
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return status{DiscoKey: e.sock.DiscoPublicKey(), Advertised: maps.Clone(e.advertised), Peers: peers}
 }

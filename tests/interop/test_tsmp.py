@@ -113,6 +113,7 @@ def test_it_hears_of_our_disco_key(ends: Ends, family: int) -> None:
 @both_families
 def test_its_ping_wakes_a_peer_that_we_have_trimmed(ends: Ends, family: int) -> None:
     ends.theirs.ping(OURS[family], "TSMP")
+    ends.event(DiscoKeyAdvertised)  # it comes right after, and would wake the peer
     ends.commit(peers=[PeerPlan(ends.peer, trimmed=True)])
     state = ends.ours.peer_state(ends.peer)
     assert state is not None

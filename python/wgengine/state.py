@@ -112,7 +112,7 @@ class StateDir:
             data[-_DIGEST_SIZE:],
         )
         size = _KEY_SIZE + _TIMESTAMP_SIZE
-        if head != _TIMESTAMPS_HEAD or len(records) % size or _digest(head + records) != digest:
+        if head != _TIMESTAMPS_HEAD or _digest(head + records) != digest:
             raise self._set_aside(_TIMESTAMPS, "its checksum is wrong")
         return {
             PublicKey.from_bytes(records[at : at + _KEY_SIZE]): records[at + _KEY_SIZE : at + size]
@@ -197,7 +197,6 @@ class StateDir:
                 os.unlink(beside, dir_fd=directory)
             descriptor = os.open(beside, _WRITE, 0o600, dir_fd=directory)
             with open(descriptor, "wb") as file:
-                os.fchmod(descriptor, 0o600)  # whatever the umask
                 file.write(content)
                 file.flush()
                 os.fsync(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import threading
@@ -55,6 +56,15 @@ def test_folder_that_is_a_symbolic_link_is_refused(folder: Path, tmp_path: Path)
 def test_path_that_is_too_long_is_told(folder: Path) -> None:
     with pytest.raises(ConfigError, match="set a shorter XDG_RUNTIME_DIR"):
         place.listen(str(folder / ("x" * 100) / "wg0.sock"))
+
+
+def test_one_that_finds_another_starting_waits_and_then_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "_LOCK_S", 0.02)
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StateError, match="another engine starts in"):
+            place.listen(str(folder / "wg0.sock"))
+    place.listen(str(folder / "wg0.sock")).close()
 
 
 def test_two_that_start_at_once_do_not_replace_each_other(folder: Path) -> None:

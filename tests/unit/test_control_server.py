@@ -194,6 +194,22 @@ def test_netmap_of_ten_megabytes_is_taken_as_a_body(served: Serving, client: Cli
     assert client.whois("192.0.2.1") is None  # and the next request begins where the body ended
 
 
+def test_large_bodies_are_taken_one_after_the_other(served: Serving, raw: Raw, client: Client) -> None:
+    """So that sixteen clients do not fill the memory with netmaps."""
+    raw.socket.sendall(b'{"id": 1, "verb": "reconfigure", "body": 8}\n{"a"')
+    while not served.server._one_body.locked():
+        client.metrics_text()
+    with Raw(served.path) as second:
+        second.read()
+        second.socket.sendall(b'{"id": 1, "verb": "reconfigure", "body": 8}\n{"b": 2}')
+        for _ in range(20):
+            client.metrics_text()
+        raw.socket.sendall(b": 1}")
+        assert raw.read()["result"]
+        assert second.read()["result"]
+    assert [asked[1] for asked in served.fake.asked] == ['{"a": 1}', '{"b": 2}']
+
+
 def test_verbs_answer_while_a_large_body_is_on_its_way(served: Serving, raw: Raw, client: Client) -> None:
     raw.socket.sendall(b'{"id": 1, "verb": "reconfigure", "body": 1000000}\n{"Peers"')
     assert client.metrics_text()

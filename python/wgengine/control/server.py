@@ -149,8 +149,6 @@ class ControlServer:
             sending.cancel()
             stream.items.close()
             (ended,) = await asyncio.gather(sending, return_exceptions=True)
-        if isinstance(ended, OSError):
-            raise ended
         line = self._failure(ended, request) if isinstance(ended, Exception) else wire.answer_line(request.id, None)
         await _send(writer, line)
 

@@ -125,8 +125,20 @@ def request_line(request: Request) -> bytes:
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
-    # in ASCII: half a surrogate pair, which JSON can spell, is no UTF-8
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+    return _encoded(value, depth=3).encode() + b"\n"  # so deep are the peers of a status
+
+
+def _encoded(value: Any, depth: int) -> str:
+    """As `json.dumps`, in pieces: that one holds the interpreter until it is done, and a status may have 100,000 peers.
+
+    In ASCII: half a surrogate pair, which JSON can spell, is no UTF-8.
+    """
+    if depth and isinstance(value, dict):
+        pairs = (f"{json.dumps(name)}:{_encoded(each, depth - 1)}" for name, each in value.items())
+        return "{" + ",".join(pairs) + "}"
+    if depth and isinstance(value, list):
+        return "[" + ",".join([_encoded(each, 0) for each in value]) + "]"
+    return json.dumps(value, separators=(",", ":"))
 
 
 def read_greeting(line: bytes) -> str:

@@ -9,7 +9,7 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,9 +160,14 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(path: str, name: str = "wg0", fake: Fake | None = None) -> Iterator[Serving]:
+def serving(
+    path: str,
+    name: str = "wg0",
+    fake: Fake | None = None,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+) -> Iterator[Serving]:
     """Serve a fake at `path` until the end of the block."""
-    loop = asyncio.new_event_loop()
+    loop = new_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:

@@ -53,6 +53,17 @@ def test_events_come_typed_until_the_engine_ends(served: Serving, client: Client
     assert client.whois("192.0.2.1") is None
 
 
+def test_uvloop_serves_as_well(folder: Path) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    with serving(str(folder / "wg0.sock"), new_loop=uvloop.new_event_loop) as served, Client(served.path) as client:
+        assert client.status() == {}
+        events = client.events()
+        happened = threading.Thread(target=lambda: (served.publish(EventsLost(time=2.0, count=1)), served.end_events()))
+        happened.start()
+        assert [event["event"] for event in events] == ["EventsLost"]
+        happened.join()
+
+
 def test_stream_ends_with_the_next_request(served: Serving, raw: Raw) -> None:
     raw.socket.sendall(b'{"id": 1, "verb": "events"}\n')
     served.publish(HandshakeFailed(time=1.0, peer=KEY))

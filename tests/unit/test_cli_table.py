@@ -68,8 +68,8 @@ def test_whole_table() -> None:
         ({"last_handshake": NOW - 179}, "direct"),
         ({"last_handshake": NOW - 181}, "idle"),
         ({"last_handshake": NOW - 1, "state": "relay"}, "relay"),
-        ({"exit_node": True}, "-; exit node"),
-        ({"exit_node_option": True, "online": False}, "-; offers exit node; offline"),
+        ({"exit_node": True}, "exit node"),
+        ({"exit_node_option": True, "online": False}, "offers exit node; offline"),
         ({"online": True}, "-"),
     ],
 )

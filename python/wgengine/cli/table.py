@@ -90,14 +90,14 @@ def _state(peer: Mapping[str, Any], now: float) -> str:
         state = "direct"
     else:
         state = "idle" if handshake is not None or peer.get("tx_bytes") else _NONE
-    words = [state]
+    words = [state] if state != _NONE else []
     if peer.get("exit_node"):
         words.append("exit node")
     elif peer.get("exit_node_option"):
         words.append("offers exit node")
     if peer.get("online") is False:
         words.append("offline")
-    return printable("; ".join(words))
+    return printable("; ".join(words) or _NONE)
 
 
 def _notes(status: Mapping[str, Any]) -> Iterator[str]:

@@ -17,7 +17,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 
 from wgengine.errors import ClosedError, ConfigError, DamagedError, PrivilegeError, StateError
 from wgengine.forks import Owner
@@ -81,11 +81,12 @@ class StateDir:
 
     def node_key(self, *, create: bool = False) -> PrivateKey | None:
         """Our private key; None when there is none, unless it is to be created."""
-        data = self._read(_KEY)
-        if data is not None:
+        file = self._open(_KEY)
+        if file is not None:
+            file.close()
             try:
-                return PrivateKey.from_base64(data.decode("ascii").strip())
-            except ValueError:  # what was in it is nobody's to see
+                return PrivateKey.from_file(self._place(_KEY))  # in Rust: Python does not wipe what it has read
+            except ConfigError:
                 raise self._set_aside(_KEY, "it holds no key") from None
         if not create:
             return None
@@ -173,6 +174,14 @@ class StateDir:
         return True
 
     def _read(self, name: str) -> bytes | None:
+        file = self._open(name)
+        if file is None:
+            return None
+        with file:
+            return file.read()
+
+    def _open(self, name: str) -> BinaryIO | None:
+        """A file of ours, if it is there; one that others may have written or read is refused."""
         place = self._place(name)
         try:
             descriptor = os.open(name, _READ, dir_fd=self._here())
@@ -182,13 +191,15 @@ class StateDir:
             if error.errno == errno.ELOOP:
                 raise ConfigError(f"{place} is a symbolic link; put the file itself there", field="state_dir") from None
             raise OSError(error.errno, error.strerror, place) from None
-        with open(descriptor, "rb") as file:
-            about = os.fstat(descriptor)
-            if not stat.S_ISREG(about.st_mode):
-                raise ConfigError(f"{place} is no file; move it away", field="state_dir")
-            if about.st_uid not in (0, os.geteuid()) or about.st_mode & 0o077:
-                raise ConfigError(f"{place} is open to others; chmod 600 it, chown it to this user", field="state_dir")
-            return file.read()
+        about, problem = os.fstat(descriptor), None
+        if not stat.S_ISREG(about.st_mode):
+            problem = f"{place} is no file; move it away"
+        elif about.st_uid not in (0, os.geteuid()) or about.st_mode & 0o077:
+            problem = f"{place} is open to others; chmod 600 it, chown it to this user"
+        if problem is None:
+            return open(descriptor, "rb")
+        os.close(descriptor)
+        raise ConfigError(problem, field="state_dir")
 
     def _write(self, name: str, content: bytes) -> None:
         directory, beside = self._here(), f".{name}.new"

@@ -53,6 +53,18 @@ def test_counters_are_of_packets_and_not_of_super_packets(lab: Lab) -> None:
     assert received["tun_tx_bytes"] >= 20_000_000
 
 
+@pytest.mark.parametrize("outer", [4, 6])
+def test_datagrams_are_counted_by_the_family_that_carried_them(lab: Lab, outer: int) -> None:
+    a, b = lab.pair()
+    tunnel = establish(lab.watched(a), lab.watched(b), outer=outer)
+    assert tunnel.ping("a", "-f", count=50) == 50
+    for device in tunnel.devices:
+        counters = device.report()["counters"]
+        for name in ("udp_rx_datagrams", "udp_rx_bytes", "udp_tx_datagrams", "udp_tx_bytes"):
+            assert counters[name] >= 50
+            assert counters[f"{name}_ipv6"] == (counters[name] if outer == 6 else 0)
+
+
 def test_a_session_is_an_event_on_both_sides(lab: Lab) -> None:
     tunnel = watched_pair(lab)
     assert tunnel.ping("a") == 1

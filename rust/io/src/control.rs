@@ -181,11 +181,11 @@ impl Control {
     fn send(&self, to: Option<Endpoint>, datagram: &[u8]) -> Result<(), Drop> {
         let to = to.ok_or(Drop::NoEndpoint)?;
         let (_, sockets) = self.shared.sockets();
-        let socket = sockets.of(Family::of(&to.address), 0).ok_or(Drop::NoSocket)?;
+        let family = Family::of(&to.address);
+        let socket = sockets.of(family, 0).ok_or(Drop::NoSocket)?;
         socket.send(&to, datagram).map_err(|_| Drop::SendFailed)?;
         let counters = self.counters();
-        counters.udp_tx_datagrams.add(1);
-        counters.udp_tx_bytes.add(datagram.len() as u64);
+        counters.sent(family, 1, datagram.len() as u64);
         counters.udp_writes.add(1);
         Ok(())
     }

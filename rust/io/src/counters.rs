@@ -1,5 +1,6 @@
 //! What went by: each data thread writes its own, readers add them up.
 
+use crate::udp::Family;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wgengine_core::observe::drop::Drop;
 
@@ -34,6 +35,8 @@ counters! {
     tun_reads, tun_writes,
     /// Datagrams and their bytes.
     udp_rx_datagrams, udp_rx_bytes, udp_tx_datagrams, udp_tx_bytes,
+    /// Those of them that went over IPv6.
+    udp_rx_datagrams_ipv6, udp_rx_bytes_ipv6, udp_tx_datagrams_ipv6, udp_tx_bytes_ipv6,
     /// Blocks that carried them.
     udp_reads, udp_writes,
     handshakes_initiated, handshakes_answered, handshakes_completed,
@@ -64,6 +67,26 @@ impl Count {
 }
 
 impl Counters {
+    /// Datagrams of one family came in.
+    pub fn received(&self, family: Family, datagrams: u64, bytes: u64) {
+        self.udp_rx_datagrams.add(datagrams);
+        self.udp_rx_bytes.add(bytes);
+        if family == Family::V6 {
+            self.udp_rx_datagrams_ipv6.add(datagrams);
+            self.udp_rx_bytes_ipv6.add(bytes);
+        }
+    }
+
+    /// Datagrams of one family went out.
+    pub fn sent(&self, family: Family, datagrams: u64, bytes: u64) {
+        self.udp_tx_datagrams.add(datagrams);
+        self.udp_tx_bytes.add(bytes);
+        if family == Family::V6 {
+            self.udp_tx_datagrams_ipv6.add(datagrams);
+            self.udp_tx_bytes_ipv6.add(bytes);
+        }
+    }
+
     pub fn drop(&self, why: Drop, packets: u64) {
         self.drops[why as usize].add_shared(packets);
     }

@@ -8,7 +8,7 @@ use crate::offloads::Offloads;
 use crate::shared::Shared;
 use crate::table::PeerCell;
 use crate::udp::receive::{Block, Receiver};
-use crate::udp::Socket;
+use crate::udp::{Family, Socket};
 use std::net::IpAddr;
 use std::sync::Arc;
 use wgengine_core::observe::drop::Drop;
@@ -65,9 +65,8 @@ impl Inbound {
             counters.udp_reads.add(1);
             let now = clock::now();
             for block in self.receiver.blocks() {
-                counters.udp_rx_bytes.add(block.bytes.len() as u64);
                 let datagrams = block.bytes.len().div_ceil(block.size).max(1) as u64;
-                counters.udp_rx_datagrams.add(datagrams);
+                counters.received(Family::of(&block.from.address), datagrams, block.bytes.len() as u64);
                 let of_use = take_block(&block, now, shard, shared, &mut self.writer, &mut self.owner);
                 self.in_vain = if of_use { 0 } else { self.in_vain + datagrams };
             }

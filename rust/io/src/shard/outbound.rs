@@ -7,7 +7,7 @@ use crate::offloads::Offloads;
 use crate::shared::Shared;
 use crate::table::PeerCell;
 use crate::udp::batch::{Failure, Outbox};
-use crate::udp::Sockets;
+use crate::udp::{Family, Sockets};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
@@ -180,8 +180,10 @@ fn flush(outbox: &mut Outbox, shard: usize, shared: &Shared, sockets: &Sockets) 
     }
     let counters = &shared.counters[shard];
     let sent = outbox.flush(sockets, shard, |failure| refused(failure, shared, counters));
-    counters.udp_tx_datagrams.add(sent.datagrams);
-    counters.udp_tx_bytes.add(sent.bytes);
+    for family in [Family::V4, Family::V6] {
+        let went = sent.over(family);
+        counters.sent(family, went.datagrams, went.bytes);
+    }
     counters.udp_writes.add(sent.writes);
 }
 

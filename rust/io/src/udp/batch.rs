@@ -53,9 +53,34 @@ pub struct Failure {
 /// What a flush did.
 #[derive(Default)]
 pub struct Sent {
+    v4: Went,
+    v6: Went,
+    pub writes: u64,
+}
+
+/// What went out over one family.
+#[derive(Clone, Copy, Default)]
+pub struct Went {
     pub datagrams: u64,
     pub bytes: u64,
-    pub writes: u64,
+}
+
+impl Sent {
+    pub fn over(&self, family: Family) -> Went {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+
+    fn add(&mut self, family: Family, datagrams: usize, bytes: usize) {
+        let went = match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        };
+        went.datagrams += datagrams as u64;
+        went.bytes += bytes as u64;
+    }
 }
 
 impl Default for Outbox {
@@ -107,8 +132,7 @@ impl Outbox {
             match outcome {
                 Ok(done) => {
                     for batch in &self.batches[at..at + done] {
-                        sent.datagrams += batch.count as u64;
-                        sent.bytes += batch.len as u64;
+                        sent.add(family, batch.count, batch.len);
                     }
                     sent.writes += 1;
                     at += done;
@@ -122,8 +146,7 @@ impl Outbox {
                         if let Some(socket) = sockets.of(family, shard) {
                             for datagram in batch.bytes(&self.memory).chunks(batch.size) {
                                 if socket.send(&to, datagram).is_ok() {
-                                    sent.datagrams += 1;
-                                    sent.bytes += datagram.len() as u64;
+                                    sent.add(family, 1, datagram.len());
                                     sent.writes += 1;
                                 }
                             }

@@ -7,6 +7,7 @@ import importlib
 import re
 import sys
 import tomllib
+from collections.abc import Iterable
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -19,7 +20,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 CARGO = tomllib.loads((ROOT / "Cargo.toml").read_text(encoding="utf-8"))["workspace"]["package"]
 # Distributions that are imported by another name.
-MODULES = {"dnspython": "dns"}
+MODULES = {"dnspython": "dns", "prometheus-client": "prometheus_client"}
 
 
 def oldest() -> tuple[int, int]:
@@ -28,10 +29,19 @@ def oldest() -> tuple[int, int]:
     return 3, int(found[1])
 
 
+def extras() -> dict[str, str]:
+    """What an extra asks for: the line of each, by its name."""
+    return named(line for lines in PROJECT["optional-dependencies"].values() for line in lines)
+
+
 def dependencies() -> dict[str, str]:
-    """The whole line of each, by its name."""
+    """What every installation asks for: the line of each, by its name."""
+    return named(PROJECT["dependencies"])
+
+
+def named(lines: Iterable[str]) -> dict[str, str]:
     found = {}
-    for line in PROJECT["dependencies"]:
+    for line in lines:
         name = re.match(r"[\w.-]+", line)
         assert name, line
         found[name[0]] = line
@@ -77,8 +87,9 @@ def test_what_is_installed_says_the_same() -> None:
     assert installed["Version"] == CARGO["version"]
     assert installed["Requires-Python"] == PROJECT["requires-python"]
     assert installed["License-Expression"] == PROJECT["license"]
-    required = {re.sub(r"\s", "", line) for line in installed.get_all("Requires-Dist") or ()}
-    assert {re.match(r"[\w.-]+", line)[0] for line in required} == set(dependencies())
+    lines = named(installed.get_all("Requires-Dist") or ())
+    assert set(lines) == {*dependencies(), *extras()}
+    assert {name for name, line in lines.items() if "extra ==" in line} == set(extras())
 
 
 @pytest.mark.parametrize("name", sorted(PROJECT["scripts"]))
@@ -107,12 +118,13 @@ def imported() -> dict[str, set[str]]:
 
 
 def test_every_library_that_is_imported_is_required_and_the_other_way_round() -> None:
-    assert set(imported()) == {MODULES.get(name, name) for name in dependencies()}
+    assert set(imported()) == {MODULES.get(name, name) for name in (*dependencies(), *extras())}
+    assert imported()["prometheus_client"] == {"metrics/prometheus.py"}
 
 
 def test_what_only_linux_has_is_required_there_only() -> None:
     """Netlink is Linux's: nothing but what runs on Linux only may import its library."""
     assert "sys_platform == 'linux'" in dependencies()["pyroute2"]
     assert imported()["pyroute2"] == {"link/linux.py", "outside.py", "cli/demo_end.py"}
-    for name, line in dependencies().items():
+    for name, line in (dependencies() | extras()).items():
         assert re.search(r">=[\d.]+,<\d", line), f"{name} has no bounds"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Client"]
 
 _PATIENCE_S: Final = 10.0
+_MANY_PEERS_S: Final = 60.0
 _CONFIGURING_S: Final = 600.0
 _LONGEST_ANSWER: Final = 1 << 30
 
@@ -66,7 +67,7 @@ class Client:
 
     def status(self) -> dict[str, Any]:
         """`EngineStatus.as_dict`."""
-        return self._object(self.ask("status"))
+        return self._object(self.ask("status", patience=_MANY_PEERS_S))
 
     def ping(self, host: str, *, kind: str = "auto", size: int = 0, timeout: float = 5) -> dict[str, Any]:
         """The `PingResult` of one ping to an address or a node's name."""
@@ -86,11 +87,7 @@ class Client:
         """What happens from now on. While it runs, this connection can ask nothing else."""
         self._ask("events", {}, b"")
         self._connection.settimeout(None)
-        while True:
-            ended, event = self._answer()
-            if ended:
-                return
-            yield self._object(event)
+        return self._stream()
 
     def reconfigure(
         self, text: str, *, document: str = "netmap", prefs: Mapping[str, Any] | None = None, dry_run: bool = False
@@ -119,8 +116,15 @@ class Client:
             self._connection.sendall(body)
         except TimeoutError:
             raise ConnectionError(f"{self.interface} takes no request") from None
-        except BrokenPipeError:
+        except (BrokenPipeError, ConnectionResetError):
             pass  # it may have said why
+
+    def _stream(self) -> Iterator[dict[str, Any]]:
+        while True:
+            ended, event = self._answer()
+            if ended:
+                return
+            yield self._object(event)
 
     def _answer(self) -> tuple[bool, Any]:
         return wire.read_answer(self._line(), self._number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -11,7 +12,10 @@ from wgengine.errors import ConfigError
 if TYPE_CHECKING:
     from wgengine.keys import PublicKey
 
-__all__ = ["Comment", "Comments"]
+__all__ = ["EXTENSION", "Comment", "Comments"]
+
+# A line that other tools take for a comment and we for `key = value`: what wg-quick has no key for.
+EXTENSION = re.compile(r"[ \t\v\f]*wgengine:(?P<content>[ \t\v\f]*\w+[ \t\v\f]*=.*)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,11 @@ class Comment:
     def __post_init__(self) -> None:
         if any(c in self.text for c in "\n\r\0"):
             raise ConfigError("a comment is one line of text; write one Comment for each line", field="comments")
+        if EXTENSION.fullmatch(self.text):
+            raise ConfigError(
+                "a comment such as `# wgengine: key = value` would be read as a field; set the field instead",
+                field="comments",
+            )
         object.__setattr__(self, "text", self.text.rstrip())
 
 

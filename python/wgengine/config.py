@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import operator
 import os
 import re
 import stat
@@ -16,8 +17,9 @@ from wgengine.address import Endpoint, interface_address, ip_address, prefix
 from wgengine.comments import Comment, Comments
 from wgengine.errors import ConfigError, quoted
 from wgengine.keys import PresharedKey, PrivateKey, PublicKey
+from wgengine.network_logging import NetworkLogging
 
-__all__ = ["Comment", "Comments", "Config", "Endpoint", "Peer", "Table"]
+__all__ = ["Comment", "Comments", "Config", "Endpoint", "NetworkLogging", "Peer", "Table"]
 
 log = logging.getLogger("wgengine.config")
 
@@ -39,6 +41,11 @@ class Peer:
     endpoint: Endpoint | None
     allowed_ips: tuple[str, ...]
     persistent_keepalive: int  # seconds; 0: off
+    # What a netmap says of a peer besides; no device sees it.
+    disco_key: PublicKey | None  # made anew whenever the peer starts: another one means that it lost its sessions
+    v4_masq_addr: str | None  # the address by which this peer knows us
+    v6_masq_addr: str | None
+    jailed: bool  # may answer us, may begin nothing
     warnings: tuple[str, ...] = field(init=False, compare=False, repr=False)
 
     def __init__(
@@ -49,6 +56,10 @@ class Peer:
         endpoint: Endpoint | str | None = None,
         allowed_ips: Iterable[str] = (),
         persistent_keepalive: int = 0,
+        disco_key: PublicKey | str | None = None,
+        v4_masq_addr: str | None = None,
+        v6_masq_addr: str | None = None,
+        jailed: bool = False,
     ) -> None:
         public_key = _key(PublicKey, public_key, "public_key")
         if public_key.is_low_order():
@@ -63,6 +74,10 @@ class Peer:
                 preshared_key = None
         if isinstance(endpoint, str):
             endpoint = Endpoint.parse(endpoint)
+        if disco_key is not None:
+            disco_key = _key(PublicKey, disco_key, "disco_key")
+            if not any(bytes(disco_key)):  # how netmaps say that there is none
+                disco_key = None
         prefixes: dict[str, None] = {}
         warnings = []
         for entry in _entries(allowed_ips, "allowed_ips"):
@@ -77,8 +92,13 @@ class Peer:
         _set(self, "public_key", public_key)
         _set(self, "preshared_key", preshared_key)
         _set(self, "endpoint", endpoint)
-        _set(self, "allowed_ips", tuple(prefixes))
+        kept = tuple(prefixes)
+        _set(self, "allowed_ips", allowed_ips if kept == allowed_ips else kept)  # one tuple, where a netmap has it too
         _set(self, "persistent_keepalive", _number(persistent_keepalive, 0, 65535, "persistent_keepalive"))
+        _set(self, "disco_key", disco_key)
+        _set(self, "v4_masq_addr", _masquerade(v4_masq_addr, 4, "v4_masq_addr"))
+        _set(self, "v6_masq_addr", _masquerade(v6_masq_addr, 6, "v6_masq_addr"))
+        _set(self, "jailed", _flag(jailed, "jailed"))
         _set(self, "warnings", tuple(warnings))
         for warning in warnings:
             log.warning("peer %s: %s", public_key, warning)
@@ -116,6 +136,7 @@ class Config(_Indexed):
     pre_down: tuple[str, ...]
     post_down: tuple[str, ...]
     save_config: bool
+    network_logging: NetworkLogging | None
     peers: tuple[Peer, ...]
     comments: Comments = field(compare=False, repr=False)
     warnings: tuple[str, ...] = field(init=False, compare=False, repr=False)
@@ -136,6 +157,7 @@ class Config(_Indexed):
         pre_down: Iterable[str] = (),
         post_down: Iterable[str] = (),
         save_config: bool = False,
+        network_logging: NetworkLogging | None = None,
         peers: Iterable[Peer] = (),
         comments: Iterable[Comment] = (),
     ) -> None:
@@ -153,6 +175,7 @@ class Config(_Indexed):
         _set(self, "pre_down", _hooks(pre_down, "pre_down"))
         _set(self, "post_down", _hooks(post_down, "post_down"))
         _set(self, "save_config", bool(save_config))
+        _set(self, "network_logging", network_logging)
         _set(self, "comments", comments if isinstance(comments, Comments) else Comments(comments))
         warnings = []
         if self.mtu is not None and self.mtu < IPV6_MINIMUM_MTU and any(":" in ip for ip in self.addresses):
@@ -254,6 +277,30 @@ class Config(_Indexed):
             owners.update(dict.fromkeys(peer.allowed_ips, key))
         return self._derive(peers, positions, owners, tuple(f"peer {key}: {warning}" for warning in peer.warnings))
 
+    def with_peers(self, peers: Iterable[Peer]) -> Config:
+        """This configuration with these peers in place of its own. Whichever are the same objects at the same end of
+        the list are not looked at again."""
+        peers = tuple(peers)
+        start = _same(self.peers, peers)
+        if start == len(peers) == len(self.peers):
+            return self
+        end = min(_same(reversed(self.peers), reversed(peers)), len(self.peers) - start, len(peers) - start)
+        before, after = self.peers[start : len(self.peers) - end], peers[start : len(peers) - end]
+        positions = self._positions
+        if [peer.public_key for peer in before] != [peer.public_key for peer in after]:
+            positions = {peer.public_key: i for i, peer in enumerate(peers)}
+        owners = self._owners.copy()
+        for peer in before:
+            for ip in peer.allowed_ips:
+                del owners[ip]
+        for peer in after:
+            contested = any(ip in owners for ip in peer.allowed_ips)
+            if contested or peer.public_key == self.private_key.public_key or len(positions) != len(peers):
+                return self.replace(peers=peers)
+            owners.update(dict.fromkeys(peer.allowed_ips, peer.public_key))
+        warnings = [f"peer {peer.public_key}: {warning}" for peer in after for warning in peer.warnings]
+        return self._derive(peers, positions, owners, tuple(warnings))
+
     def without_peer(self, public_key: PublicKey) -> Config:
         """This configuration without the peer that has this key."""
         position = self._positions.get(public_key)
@@ -296,7 +343,7 @@ class Config(_Indexed):
             status = os.fstat(file.fileno())
             data = file.read()
         config = wgquick.parse(wgquick.decode(data, source), source)
-        if stat.S_ISREG(status.st_mode) and _others_may_read(Path(path), status.st_mode):
+        if stat.S_ISREG(status.st_mode) and others_may_read(Path(path), status.st_mode):
             mode = stat.S_IMODE(status.st_mode)
             warning = (
                 f"{source} holds the private key, and others can read it (mode {mode:04o}); run: chmod 600 {source}"
@@ -306,12 +353,22 @@ class Config(_Indexed):
 
     def to_text(self) -> str:
         """The text of a wg-quick file; `from_text` reads back an equal Config. It holds the private key."""
-        from wgengine import wgquick
+        from wgengine import wgquick_writer
 
-        return wgquick.write(self)
+        return wgquick_writer.write(self)
 
 
 _PLAIN_FIELDS = tuple(f.name for f in dataclasses.fields(Config) if f.name not in ("peers", "warnings"))
+
+
+def _same(one: Iterable[Peer], other: Iterable[Peer]) -> int:
+    """How many leading peers are the same objects."""
+    count = 0
+    for same in map(operator.is_, one, other):
+        if not same:
+            break
+        count += 1
+    return count
 
 
 def noting(config: Config, warnings: list[str]) -> Config:
@@ -336,7 +393,7 @@ def search_domain(name: str) -> str:
     return ".".join(labels)
 
 
-def _others_may_read(path: Path, mode: int) -> bool:
+def others_may_read(path: Path, mode: int) -> bool:
     # as wg-quick does: a directory that is closed to them protects the file
     directory = path.resolve().parent.stat().st_mode
     by_group = mode & stat.S_IRGRP and directory & stat.S_IXGRP
@@ -362,6 +419,27 @@ def _number(value: object, low: int, high: int, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ConfigError(f"{quoted(str(value))} is out of range; write a number from {low} to {high}", field=name)
     return value
+
+
+def _flag(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{quoted(str(value))} is neither True nor False; write one of them", field=name)
+    return value
+
+
+def masquerade(value: str, version: int) -> str:
+    """One address of this version, in canonical text."""
+    address = ip_address(value)
+    if (":" in address) != (version == 6):
+        raise ConfigError(f"{address} is no IPv{version} address; write one")
+    return address
+
+
+def _masquerade(value: str | None, version: int, name: str) -> str | None:
+    try:
+        return None if value is None else masquerade(value, version)
+    except ConfigError as error:
+        raise error.at(field=name) from None
 
 
 def _entries(values: Iterable[str], name: str) -> Iterable[str]:

@@ -1,7 +1,8 @@
-"""The text of a wg-quick file: reading it into a Config, and writing a Config in one canonical order.
+"""The text of a wg-quick file, read into a Config.
 
 The reader takes what stock `wg setconf` and `wg-quick` take (any letter case, any blanks, the last of a key written
-twice) and says more about what they refuse. A comment is tied to the line that it stands at or above.
+twice) and says more about what they refuse. A comment is tied to the line that it stands at or above. What those two
+have no key for stands in comments of one form, `# wgengine: key = value`: they pass it over.
 """
 
 from __future__ import annotations
@@ -9,18 +10,28 @@ from __future__ import annotations
 import codecs
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from wgengine.address import Endpoint, interface_address, ip_address, prefix
-from wgengine.comments import Comment, Comments
-from wgengine.config import BLANKS, Config, Peer, Table, host_bits_warning, noting, search_domain
+from wgengine.comments import EXTENSION, Comment, Comments
+from wgengine.config import (
+    BLANKS,
+    Config,
+    NetworkLogging,
+    Peer,
+    Table,
+    host_bits_warning,
+    masquerade,
+    noting,
+    search_domain,
+)
 from wgengine.errors import ConfigError, quoted
 from wgengine.keys import PresharedKey, PrivateKey, PublicKey
 
-__all__ = ["decode", "parse", "write"]
+__all__ = ["decode", "parse"]
 
 # The keys of each section, in the order in which they are written.
 INTERFACE_KEYS = (
@@ -30,6 +41,13 @@ INTERFACE_KEYS = (
 PEER_KEYS = ("PublicKey", "PresharedKey", "AllowedIPs", "Endpoint", "PersistentKeepalive")
 KEYS = {"Interface": INTERFACE_KEYS, "Peer": PEER_KEYS}
 HOMES = {key.lower(): (key, kind) for kind, keys in KEYS.items() for key in keys}
+# What a netmap says besides: in comments `# wgengine: key = value`.
+EXTENSION_KEYS = {
+    "Interface": ("LogNodeID", "LogDomainID", "LogExitFlows"),
+    "Peer": ("DiscoKey", "V4MasqAddr", "V6MasqAddr", "Jailed"),
+}
+EXTENSION_HOMES = {key.lower(): (key, kind) for kind, keys in EXTENSION_KEYS.items() for key in keys}
+EXTENSIONS = frozenset(key for keys in EXTENSION_KEYS.values() for key in keys)
 HOOKS = ("PreUp", "PostUp", "PreDown", "PostDown")
 # wg-quick takes its own keys without a value and goes on as if they were not there; AllowedIPs is then an empty list.
 MAY_BE_EMPTY = ("Address", "DNS", "MTU", "Table", "AllowedIPs", *HOOKS)
@@ -92,6 +110,13 @@ def _sections(text: str, source: str) -> list[_Section]:
         try:
             content, sign, comment = _form(raw.rstrip("\r")).partition("#")
             content = content.strip(BLANKS)
+            extension = EXTENSION.fullmatch(comment)
+            if extension is not None:
+                if content:
+                    raise ConfigError("a field within a comment; write `# wgengine: key = value` on a line of its own")
+                content, sign, comment = extension["content"].partition("#")
+                if EXTENSION.fullmatch(comment):
+                    raise ConfigError("two fields in a line; write each `# wgengine: key = value` on a line of its own")
             if not content:
                 if sign:
                     above.append(comment.rstrip())
@@ -105,7 +130,8 @@ def _sections(text: str, source: str) -> list[_Section]:
                 sections.append(_Section(kind, _Line("", "", number)))
                 line = sections[-1].header
             elif sections:
-                key, value = _key_value(content, sections[-1].kind)
+                read = _key_value if extension is None else _extension
+                key, value = read(content, sections[-1].kind)
                 line = _Line(key, value, number)
                 sections[-1].lines.append(line)
             else:
@@ -156,7 +182,22 @@ def _key_value(content: str, kind: str) -> tuple[str, str]:
     return key, value
 
 
+def _extension(content: str, kind: str) -> tuple[str, str]:
+    name, _, value = content.partition("=")
+    key, home = EXTENSION_HOMES.get(_squeeze(name).lower(), ("", ""))
+    if home != kind:
+        advice = f"{key} belongs in [{home}]" if key else "write one of " + ", ".join(EXTENSION_KEYS[kind])
+        raise ConfigError(f"Invalid key after `# wgengine:` in [{kind}]: {_name(name)}; {advice}")
+    value = value.strip(BLANKS)
+    if not value:
+        raise ConfigError("Key must have a value; write one, or remove the line", field=key)
+    return key, value
+
+
 def _advice(squeezed: str, kind: str) -> str:
+    if squeezed in EXTENSION_HOMES:
+        key, home = EXTENSION_HOMES[squeezed]
+        return f"write # wgengine: {key} = …, in [{home}]"
     for near in difflib.get_close_matches(squeezed[:32], HOMES, 1):
         key, home = HOMES[near]
         return f"write {key}" + (f", in [{home}]" if home != kind else "")
@@ -231,9 +272,25 @@ class _Reader:
             pre_down=self._many(section, "PreDown", _whole, str),
             post_down=self._many(section, "PostDown", _whole, str),
             save_config=self._one(section, "SaveConfig", _boolean, False),
+            network_logging=self._network_logging(section),
         )
         self._remember(None, section)
         return private_key, make
+
+    def _network_logging(self, section: _Section) -> NetworkLogging | None:
+        lines = [line for line in section.lines if line.key in EXTENSIONS]
+        if not lines:
+            return None
+        try:
+            return NetworkLogging(
+                node_id=self._one(section, "LogNodeID", str, ""),
+                domain_id=self._one(section, "LogDomainID", str, ""),
+                log_exit_flows=self._one(section, "LogExitFlows", _boolean, False),
+            )
+        except ConfigError as error:
+            key = {"node_id": "LogNodeID", "domain_id": "LogDomainID"}.get(error.field or "")
+            line = next((line for line in lines if line.key == key), lines[0])
+            raise error.at(file=self._source, line=line.number, field=key) from None
 
     def _peer(self, section: _Section) -> tuple[Peer, _Line]:
         public_key = self._one(section, "PublicKey", _squeezed(PublicKey.from_base64), None)
@@ -251,8 +308,14 @@ class _Reader:
                 endpoint=endpoint,
                 allowed_ips=allowed_ips,
                 persistent_keepalive=keepalive,
+                disco_key=self._one(section, "DiscoKey", _squeezed(PublicKey.from_base64), None),
+                v4_masq_addr=self._one(section, "V4MasqAddr", partial(masquerade, version=4), None),
+                v6_masq_addr=self._one(section, "V6MasqAddr", partial(masquerade, version=6), None),
+                jailed=self._one(section, "Jailed", _boolean, False),
             )
         except ConfigError as error:
+            if error.line is not None:
+                raise
             raise self._error(line, error.message) from None
         self._remember(public_key, section)
         return peer, line
@@ -389,81 +452,3 @@ def _boolean(text: str) -> bool:
     if word not in ("true", "false"):
         raise ConfigError(f"{quoted(text)} is neither true nor false; write one of them")
     return word == "true"
-
-
-def write(config: Config) -> str:
-    """The text of a configuration: keys in one order, nothing written that is the default."""
-    remaining: dict[PublicKey | None, list[Comment]] = {}
-    for comment in config.comments:
-        remaining.setdefault(comment.peer, []).append(comment)
-    blocks = [_block("Interface", _interface_lines(config), remaining.get(None, []))]
-    blocks += (_block("Peer", _peer_lines(peer), remaining.get(peer.public_key, [])) for peer in config.peers)
-    return "\n".join(blocks)
-
-
-Line: TypeAlias = tuple[str, tuple[str, ...]]  # a key and its values, before they are laid out
-
-
-def _interface_lines(config: Config) -> Iterator[Line]:
-    yield "PrivateKey", (config.private_key.to_base64(),)
-    yield "ListenPort", (str(config.listen_port),) if config.listen_port else ()
-    yield "FwMark", (f"{config.fwmark:#x}",) if config.fwmark else ()
-    yield "MTU", (str(config.mtu),) if config.mtu is not None else ()
-    yield "Address", config.addresses
-    yield "DNS", (*config.dns, *config.dns_search)
-    yield "Table", (str(config.table),) if config.table != "auto" else ()
-    yield "PreUp", config.pre_up
-    yield "PostUp", config.post_up
-    yield "PreDown", config.pre_down
-    yield "PostDown", config.post_down
-    yield "SaveConfig", ("true",) if config.save_config else ()
-
-
-def _peer_lines(peer: Peer) -> Iterator[Line]:
-    yield "PublicKey", (peer.public_key.to_base64(),)
-    yield "PresharedKey", (peer.preshared_key.to_base64(),) if peer.preshared_key is not None else ()
-    yield "AllowedIPs", peer.allowed_ips
-    yield "Endpoint", (str(peer.endpoint),) if peer.endpoint is not None else ()
-    yield "PersistentKeepalive", (str(peer.persistent_keepalive),) if peer.persistent_keepalive else ()
-
-
-def _block(kind: str, lines: Iterable[Line], comments: list[Comment]) -> str:
-    """One section as text, each comment at its line. A comment whose line is gone stays, at the section's end."""
-    out = _with_comments(f"[{kind}]", [note for note in comments if not note.key and note.where != "end"])
-    rest = [note for note in comments if note.key or note.where == "end"]
-    for key, values in lines:
-        if values:
-            notes = [note for note in rest if note.key == key and note.where != "end"]
-            for run, tied in _runs(key, values, notes):
-                out += _with_comments(f"{key} = {', '.join(run)}", tied)
-                rest = [note for note in rest if note not in tied]
-    return "".join(f"{line}\n" for line in (*out, *(f"#{note.text}" for note in rest)))
-
-
-def _with_comments(line: str, notes: list[Comment]) -> list[str]:
-    above = [f"#{note.text}" for note in notes if note.where == "above"]
-    beside = [f" #{note.text}" for note in notes if note.where == "beside"]
-    return [*above, line + "".join(beside)]
-
-
-def _runs(key: str, values: tuple[str, ...], notes: list[Comment]) -> Iterator[tuple[list[str], list[Comment]]]:
-    """Which values share a line: all that may, but what stood on a commented line stays a line of its own."""
-    present = set(values)
-    tied: dict[str, list[Comment]] = {}  # by the first value of their line that is still there
-    spans: dict[str, set[str]] = {}
-    for note in notes:
-        held = [value for value in note.values if value in present] if note.values else [values[0]]
-        if held:
-            tied.setdefault(held[0], []).append(note)
-            spans.setdefault(held[0], set(held))
-    run: list[str] = []
-    of_run: list[Comment] = []
-    span: set[str] | None = None
-    for value in values:
-        if run and (key in HOOKS or value in tied or (span is not None and value not in span)):
-            yield run, of_run
-            run, of_run, span = [], [], None
-        if value in tied:
-            of_run, span = tied.pop(value), spans[value]
-        run.append(value)
-    yield run, of_run

@@ -4,7 +4,7 @@ import ipaddress
 
 from hypothesis import strategies as st
 from wgengine.comments import Comment
-from wgengine.config import Config, Endpoint, Peer
+from wgengine.config import Config, Endpoint, NetworkLogging, Peer
 from wgengine.keys import PresharedKey, PrivateKey, PublicKey
 
 SECRETS = [PrivateKey.from_hex(f"{n:02x}" * 32) for n in (0x08, 0x10, 0x18)]
@@ -37,7 +37,15 @@ endpoints = st.builds(Endpoint, hosts, st.integers(0, 65535))
 # anything that a hook may hold: no line ends, no NUL, no comment sign, something besides blanks
 hook_text = st.text(st.characters(exclude_characters="#\n\r\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
 hooks = st.lists(hook_text.filter(lambda text: text.strip(" \t\v\f")), max_size=3)
-comment_text = st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), max_size=12)
+comment_text = st.one_of(
+    st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), max_size=12),
+    # nearly what we read as a field
+    st.sampled_from([" wgengine: home", "wgengine: =", " wgengine: a b = c", "= x", "# wgengine: Jailed = true"]),
+)
+log_ids = st.sampled_from(["ab" * 32, "0" * 63 + "1"])
+network_logging = st.none() | st.builds(
+    NetworkLogging, node_id=log_ids, domain_id=log_ids, log_exit_flows=st.booleans()
+)
 
 
 @st.composite
@@ -48,12 +56,18 @@ def peers(draw, key):
         endpoint=draw(st.none() | endpoints),
         allowed_ips=draw(st.lists(prefixes, max_size=5)),
         persistent_keepalive=draw(st.sampled_from([0, 25, 65535])),
+        disco_key=draw(st.none() | st.sampled_from(KEYS)),
+        v4_masq_addr=draw(st.sampled_from([None, "100.64.0.9"])),
+        v6_masq_addr=draw(st.sampled_from([None, "fd00::9"])),
+        jailed=draw(st.booleans()),
     )
 
 
 @st.composite
 def comments(draw, keys):
-    key = draw(st.sampled_from(["", "PrivateKey", "MTU", "Address", "PostUp", "AllowedIPs", "Endpoint", "DNS"]))
+    key = draw(
+        st.sampled_from(["", "PrivateKey", "MTU", "Address", "PostUp", "AllowedIPs", "DiscoKey", "Jailed", "DNS"])
+    )
     return Comment(
         text=draw(comment_text),
         peer=draw(st.none() | st.sampled_from(keys)),
@@ -80,6 +94,7 @@ def configs(draw):
         pre_down=draw(hooks),
         post_down=draw(hooks),
         save_config=draw(st.booleans()),
+        network_logging=draw(network_logging),
         peers=[draw(peers(key)) for key in keys],
         comments=draw(st.lists(comments(KEYS), max_size=5)),
     )

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wgengine._native import version as __version__
-    from wgengine.config import Config, Endpoint, Peer
+    from wgengine.config import Config, Endpoint, NetworkLogging, Peer
+    from wgengine.dns_config import DNSConfig, Resolver
     from wgengine.engine import Engine
     from wgengine.errors import (
         ClosedError,
@@ -48,7 +49,10 @@ if TYPE_CHECKING:
     )
     from wgengine.keys import PresharedKey, PrivateKey, PublicKey
     from wgengine.knobs import Knobs
+    from wgengine.netmap import Hostinfo, NetMap, Node, UserProfile
+    from wgengine.prefs import Prefs
     from wgengine.reconfig import Changes
+    from wgengine.router_config import RouterConfig
     from wgengine.status import EngineStatus, PeerStatus
 
 __all__ = [
@@ -57,6 +61,7 @@ __all__ = [
     "Config",
     "ConfigChanged",
     "ConfigError",
+    "DNSConfig",
     "DamagedError",
     "Endpoint",
     "EndpointChanged",
@@ -69,12 +74,17 @@ __all__ = [
     "ForkedError",
     "HandshakeFailed",
     "HealthChanged",
+    "Hostinfo",
     "Knobs",
     "LinkChanged",
+    "NetMap",
+    "NetworkLogging",
+    "Node",
     "OffloadOff",
     "PathTooSmall",
     "Peer",
     "PeerStatus",
+    "Prefs",
     "PresharedKey",
     "PrivateKey",
     "PrivilegeError",
@@ -82,6 +92,8 @@ __all__ = [
     "ReconfigError",
     "ResolveFailed",
     "Resolved",
+    "Resolver",
+    "RouterConfig",
     "SessionUp",
     "StateError",
     "Subscription",
@@ -89,6 +101,7 @@ __all__ = [
     "TunLost",
     "UapiRefused",
     "UapiRemoved",
+    "UserProfile",
     "__version__",
 ]
 
@@ -96,7 +109,8 @@ __all__ = [
 logging.getLogger("wgengine").addHandler(logging.NullHandler())
 
 _ROOMS = {
-    "config": ("Config", "Endpoint", "Peer"),
+    "config": ("Config", "Endpoint", "NetworkLogging", "Peer"),
+    "dns_config": ("DNSConfig", "Resolver"),
     "engine": ("Engine",),
     "errors": (
         "ClosedError",
@@ -130,7 +144,10 @@ _ROOMS = {
     ),
     "keys": ("PresharedKey", "PrivateKey", "PublicKey"),
     "knobs": ("Knobs",),
+    "netmap": ("Hostinfo", "NetMap", "Node", "UserProfile"),
+    "prefs": ("Prefs",),
     "reconfig": ("Changes",),
+    "router_config": ("RouterConfig",),
     "status": ("EngineStatus", "PeerStatus"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from wgengine.errors import ConfigError, quoted
 
-__all__ = ["Endpoint", "Prefix", "interface_address", "ip_address", "prefix"]
+__all__ = ["Endpoint", "Prefix", "interface_address", "ip_address", "is_canonical_host", "literal_endpoint", "prefix"]
 
 _PREFIX_EXAMPLE = "write 10.0.0.0/24, 2001:db8::/64 or the like"
 _ENDPOINT_EXAMPLE = "write host:port, such as vpn.example:51820, 192.0.2.1:51820 or [2001:db8::1]:51820"
@@ -78,9 +78,42 @@ def _split(text: str) -> tuple[_Address, int]:
     return address, int(tail)
 
 
-@lru_cache(maxsize=1024)  # what a file's reader has just read for the sake of its line, Peer reads again
+# Hosts whose text is canonical by its form alone, as nearly every one of a netmap's ten thousand is: all four numbers
+# of IPv4; of IPv6 groups without a zero among them, and `::` (which the length limits to two groups and more).
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_V4 = rf"(?:{_OCTET}\.){{3}}{_OCTET}"
+_GROUP = r"[1-9a-f][0-9a-f]{0,3}"
+_V4_HOST = re.compile(_V4 + "/32")
+_V6_HOST = re.compile(f"{_GROUP}(?::{_GROUP})*::{_GROUP}(?::{_GROUP})*/128")
+_PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4})"  # the higher ones are rare: they are read in full
+_V4_ENDPOINT = re.compile(f"{_V4}:{_PORT}")
+_V6_ENDPOINT = re.compile(rf"\[{_GROUP}(?::{_GROUP})*::{_GROUP}(?::{_GROUP})*\]:{_PORT}")
+
+
+def is_canonical_host(text: str) -> bool:
+    """Whether this is the canonical text of one address with its full length. False says nothing."""
+    if ":" in text:
+        return text.count(":") <= 6 and _V6_HOST.fullmatch(text) is not None
+    return _V4_HOST.fullmatch(text) is not None
+
+
+def literal_endpoint(text: str) -> str:
+    """The canonical text of an endpoint that is an address and a port, and no name."""
+    if _V4_ENDPOINT.fullmatch(text) or (text.count(":") <= 7 and _V6_ENDPOINT.fullmatch(text)):
+        return text
+    endpoint = Endpoint.parse(text)
+    if not endpoint.is_literal:
+        raise _refused(f"{quoted(text)} is no address with a port; write 192.0.2.1:51820 or [2001:db8::1]:51820")
+    return str(endpoint)
+
+
 def prefix(text: str) -> tuple[str, bool]:
     """The canonical text of a prefix with its host bits cleared, and whether some were set (as `wg` warns of)."""
+    return (text, False) if is_canonical_host(text) else _prefix(text)
+
+
+@lru_cache(maxsize=1024)  # what a file's reader has just read for the sake of its line, Peer reads again
+def _prefix(text: str) -> tuple[str, bool]:
     address, length = _split(text)
     network = address.number & _mask(address.bits, length)
     if network == address.number:
@@ -90,6 +123,8 @@ def prefix(text: str) -> tuple[str, bool]:
 
 def interface_address(text: str) -> str:
     """The canonical text of an interface's own address: host bits are its point and stay."""
+    if is_canonical_host(text):
+        return text
     address, length = _split(text)
     return f"{address.text}/{length}"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wgengine.config import Config
 from wgengine.derive.dns import dns_config_of
 from wgengine.derive.filters import filter_configs_of
-from wgengine.derive.nodes import Nodes, ends
+from wgengine.derive.nodes import Nodes
 from wgengine.derive.router import Surroundings, router_config_of
 from wgengine.derive.routes import Routes
 from wgengine.derive.wireguard import exit_node_of, network_logging_of
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wgengine.dns_config import DNSConfig
     from wgengine.filter_config import FilterConfig
     from wgengine.netmap import NetMap
+from wgengine.peers import same_ends
     from wgengine.router_config import RouterConfig
 
 __all__ = ["Derived", "Surroundings", "derive"]
@@ -136,7 +137,7 @@ def _routes(wg: Config, previous: Derived | None) -> Routes:
     """What the peers own, in order."""
     if previous is not None:
         before = previous.wg
-        start, end = ends(before.peers, wg.peers)
+        start, end = same_ends(before.peers, wg.peers)
         touched = {
             ip
             for peers in (before.peers[start : len(before.peers) - end], wg.peers[start : len(wg.peers) - end])

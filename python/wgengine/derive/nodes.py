@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from wgengine.derive.wireguard import Remark, peer_of, summaries, view
+from wgengine.peers import same_ends
 
 if TYPE_CHECKING:
     from wgengine.config import Peer
     from wgengine.node import Node
 
-__all__ = ["Nodes", "ends"]
-
-T = TypeVar("T")
+__all__ = ["Nodes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +39,7 @@ class Nodes:
             self.nodes, self.exit_node
         )
         # whichever are the same objects at the same end are passed over
-        start, end = ends(self.nodes, nodes) if same_choices else (0, 0)
+        start, end = same_ends(self.nodes, nodes) if same_choices else (0, 0)
         stop, moved = len(nodes) - end, len(nodes) - len(self.nodes)
         made: list[Peer | None] = []
         fresh: dict[int, Remark] = {}
@@ -77,21 +75,6 @@ class Nodes:
     def unsigned(self) -> tuple[Node, ...]:
         """The peers that may not reach us."""
         return tuple(self.nodes[at] for at, each in sorted(self.remarks.items()) if each & Remark.UNSIGNED)
-
-
-def ends(before: Sequence[T], after: Sequence[T]) -> tuple[int, int]:
-    """How many are the same objects at the beginning of both, and how many of the others at their end."""
-    start = _run(before, after)
-    return start, min(_run(reversed(before), reversed(after)), len(before) - start, len(after) - start)
-
-
-def _run(one: Iterable[T], other: Iterable[T]) -> int:
-    count = 0
-    for same in map(operator.is_, one, other):
-        if not same:
-            break
-        count += 1
-    return count
 
 
 def _key(nodes: tuple[Node, ...], at: int | None) -> object:

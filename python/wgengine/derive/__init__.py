@@ -19,13 +19,13 @@ from wgengine.derive.router import Surroundings, router_config_of
 from wgengine.derive.routes import Routes
 from wgengine.derive.wireguard import exit_node_of, network_logging_of
 from wgengine.errors import ConfigError
+from wgengine.peers import same_ends
 from wgengine.prefs import Prefs
 
 if TYPE_CHECKING:
     from wgengine.dns_config import DNSConfig
     from wgengine.filter_config import FilterConfig
     from wgengine.netmap import NetMap
-from wgengine.peers import same_ends
     from wgengine.router_config import RouterConfig
 
 __all__ = ["Derived", "Surroundings", "derive"]

@@ -52,7 +52,8 @@ def peer(key: str, *allowed: str, disco: str = "1") -> dict[str, Any]:
 
 
 def node(number: int, key: str, *addresses: str, **more: Any) -> dict[str, Any]:
-    return {"ID": number, "Key": key, "Addresses": list(addresses), "HomeDERP": 1, **more}
+    whole = {"ID": number, "StableID": f"n{number}", "Key": key, "Addresses": list(addresses), "HomeDERP": 1}
+    return whole | more
 
 
 ONE = peer(A, f"{A4}/32", f"{A6}/128")
@@ -384,26 +385,41 @@ def test_row_08_the_first_of_two_with_one_prefix_where_the_device_has_the_last(m
 # -- What a client makes of a netmap.
 
 
-def test_a_netmap_becomes_a_configuration(process: Twin) -> None:
-    me = node(9, node_key(hexadecimal("own")), "100.127.0.1/32")
-    router = {"StableID": "exit", "AllowedIPs": [f"{A4}/32", "10.0.0.0/8", "0.0.0.0/0", "::/0"]}
+@pytest.mark.parametrize(
+    ("prefs", "allowed", "routes"),
+    [
+        ({}, [f"{A4}/32"], [f"{A4}/32"]),
+        ({"RouteAll": True}, [f"{A4}/32", "10.0.0.0/8"], ["10.0.0.0/8", f"{A4}/32"]),
+    ],
+    ids=["plain", "accept-routes"],
+)
+def test_what_a_client_makes_of_a_netmap(
+    process: Twin, prefs: dict[str, Any], allowed: list[str], routes: list[str]
+) -> None:
     netmap = {
-        "SelfNode": me,
+        "SelfNode": node(9, node_key(hexadecimal("own")), "100.127.0.1/32", Name="own.tail.example."),
         "Peers": [
-            node(1, A, f"{A4}/32", DiscoKey=f"discokey:{hexadecimal('d')}", **router),
+            node(1, A, f"{A4}/32", Name="a.tail.example.", AllowedIPs=[f"{A4}/32", "10.0.0.0/8", "0.0.0.0/0"]),
             node(2, B, f"{B4}/32", Expired=True),
             {**node(3, C, f"{C4}/32"), "HomeDERP": 0},
         ],
+        "DNS": {"Proxied": True, "Domains": ["tail.example"], "Resolvers": [{"Addr": "9.9.9.9"}]},
     }
+    derived = process.derive(netmap, {"CorpDNS": True, **prefs})
+    assert [(one["PublicKey"], one["AllowedIPs"]) for one in derived["wg"]["Peers"]] == [(A, allowed)]
+    assert derived["router"]["Routes"] == [*routes, "100.100.100.100/32"]
+    assert derived["router"]["LocalAddrs"] == ["100.127.0.1/32"]
+    assert derived["dns"]["SearchDomains"] == ["tail.example."]
+    assert derived["dns"]["Hosts"]["a.tail.example."] == [A4]
+    assert derived["dns"]["DefaultResolvers"] == [{"Addr": "9.9.9.9"}]
 
-    def allowed(**options: Any) -> list[tuple[str, list[str]]]:
-        said = process.wg_config(netmap, **options)
-        assert said["Addresses"] == ["100.127.0.1/32"]
-        return [(one["PublicKey"], one["AllowedIPs"]) for one in said["Peers"]]
 
-    assert allowed() == [(A, [f"{A4}/32"])]
-    assert allowed(accept_routes=True) == [(A, [f"{A4}/32", "10.0.0.0/8"])]
-    assert allowed(exit_node="exit") == [(A, [f"{A4}/32", "0.0.0.0/0", "::/0"])]
+def test_an_exit_node_takes_every_route_that_it_has(process: Twin) -> None:
+    exit_node = node(1, A, f"{A4}/32", StableID="exit", AllowedIPs=[f"{A4}/32", "0.0.0.0/0"])
+    netmap = {"SelfNode": node(9, node_key(hexadecimal("own")), "100.127.0.1/32"), "Peers": [exit_node]}
+    derived = process.derive(netmap, {"ExitNodeID": "exit"})
+    assert derived["wg"]["Peers"][0]["AllowedIPs"] == [f"{A4}/32", "0.0.0.0/0"]
+    assert {"0.0.0.0/0", "::/0"} <= set(derived["router"]["Routes"]), "what it has not leads nowhere"
 
 
 # -- The driver.

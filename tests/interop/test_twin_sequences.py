@@ -57,6 +57,7 @@ EDGES = (
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("fine", [False, True], ids=["coarse", "fine"])
 def test_generated_sequences_agree_with_the_model(
     process: Twin, soak: bool, fine: bool, record_property: Callable[[str, object], None]

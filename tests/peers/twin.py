@@ -110,13 +110,14 @@ class Twin:
         said = self._conversation.ask(commands)
         return [_answer(command, one) for command, one in zip(commands, said, strict=True)]
 
-    def wg_config(
-        self, netmap: Mapping[str, Any], *, accept_routes: bool = False, exit_node: str = ""
-    ) -> dict[str, Any]:
-        """What a client makes of a netmap for its engine: `Addresses`, `Peers`. It needs no engine."""
-        command = {"do": "wg_config", "netmap": netmap, "accept_routes": accept_routes, "exit_node": exit_node}
-        config: dict[str, Any] = self._unless_refused(command).value
-        return config
+    def derive(self, netmap: Mapping[str, Any], prefs: Mapping[str, Any]) -> dict[str, Any]:
+        """What Tailscale's client makes of a netmap and preferences: `wg`, `router`, `dns`. It needs no engine.
+
+        All by Go's names; of preferences RouteAll, ExitNodeID, ExitNodeAllowLANAccess, CorpDNS, AdvertiseRoutes,
+        NoSNAT, NoStatefulFiltering. The machine's own interfaces are looked at when there is an exit node.
+        """
+        derived: dict[str, Any] = self._unless_refused({"do": "derive", "netmap": netmap, "prefs": prefs}).value
+        return derived
 
     # -- one engine ---------------------------------------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ import (
 	"tailscale.com/tailcfg"
 	"tailscale.com/types/key"
 	"tailscale.com/types/netmap"
+	"tailscale.com/util/set"
 	"tailscale.com/wgengine/router"
 	"tailscale.com/wgengine/wgcfg"
-	"tailscale.com/wgengine/wgcfg/nmcfg"
 )
 
 type command struct {
@@ -28,10 +28,8 @@ type command struct {
 	Router json.RawMessage `json:"router"`
 	DNS    json.RawMessage `json:"dns"`
 
-	NetMap json.RawMessage `json:"netmap"` // netmap: null for none; wg_config
-
-	AcceptRoutes bool                 `json:"accept_routes"` // wg_config
-	ExitNode     tailcfg.StableNodeID `json:"exit_node"`     // wg_config
+	NetMap json.RawMessage `json:"netmap"` // netmap: null for none; derive
+	Prefs  json.RawMessage `json:"prefs"`  // derive, by Go's own names
 
 	Fail []string `json:"fail"` // any: these calls fail during this command
 
@@ -63,8 +61,8 @@ func (d *driver) obey(line json.RawMessage) (said answer) {
 	switch c.Do {
 	case "new":
 		return d.start(c)
-	case "wg_config":
-		return wgConfig(c)
+	case "derive":
+		return derive(c)
 	}
 	e := d.engine
 	if e == nil {
@@ -179,24 +177,7 @@ func (d *driver) reconfig(c command) answer {
 	return answer{}
 }
 
-// wgConfig is what a client makes of a netmap for its engine.
-func wgConfig(c command) answer {
-	nm, err := networkMap(c.NetMap)
-	if err != nil || nm == nil {
-		return answer{Fault: fmt.Sprintf("netmap: %v", err)}
-	}
-	var flags netmap.WGConfigFlags
-	if c.AcceptRoutes {
-		flags |= netmap.AllowSubnetRoutes
-	}
-	wg, err := nmcfg.WGCfg(key.NodePrivate{}, nm, func(string, ...any) {}, flags, c.ExitNode)
-	if err != nil {
-		return answer{Error: err.Error()}
-	}
-	return answer{Value: map[string]any{"Addresses": wg.Addresses, "Peers": wg.Peers}}
-}
-
-// networkMap reads the part of a netmap that the engine looks at.
+// networkMap reads the part of a netmap that an engine's configuration depends on.
 func networkMap(text json.RawMessage) (*netmap.NetworkMap, error) {
 	if len(text) == 0 {
 		return nil, errors.New("missing; null is for none")
@@ -204,13 +185,18 @@ func networkMap(text json.RawMessage) (*netmap.NetworkMap, error) {
 	var read *struct {
 		SelfNode *tailcfg.Node
 		Peers    []*tailcfg.Node
+		DNS      tailcfg.DNSConfig
 	}
 	if err := json.Unmarshal(text, &read); err != nil || read == nil {
 		return nil, err
 	}
-	nm := new(netmap.NetworkMap)
+	nm := &netmap.NetworkMap{DNS: read.DNS, AllCaps: set.Set[tailcfg.NodeCapability]{}}
 	if read.SelfNode != nil {
 		nm.SelfNode, nm.NodeKey = complete(read.SelfNode), read.SelfNode.Key
+		nm.AllCaps.AddSlice(read.SelfNode.Capabilities)
+		for capability := range read.SelfNode.CapMap {
+			nm.AllCaps.Add(capability)
+		}
 	}
 	for _, peer := range read.Peers {
 		nm.Peers = append(nm.Peers, complete(peer))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from lab import need
 from peers import build
-from peers.seed_model import SeedModel
+from peers.seed_model import EDGES, SeedModel
 from peers.twin import Answer, Twin, free_port, owner
 from peers.twin_sequences import Reconfig, node_key, sequence, twin_commands
 
@@ -47,15 +47,6 @@ def _same_value(answer: Answer, who: tuple[str, bool, str] | None, told: bool, w
         assert (who, bool(answer.value)) == (None, told), what
 
 
-EDGES = (
-    "absent → trimmed (reconfig)", "absent → live (reconfig)", "absent → kept (reconfig)",
-    "trimmed → live (sent)", "trimmed → live (received)", "live → live (sent)", "live → live (received)",
-    "live → trimmed (reconfig)", "live → trimmed (sent)", "live → trimmed (received)",
-    "trimmed → absent (reconfig)", "live → absent (reconfig)", "kept → absent (reconfig)",
-    "restarted (trimmed)", "restarted (live)", "restarted (kept)",
-)  # fmt: skip
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("fine", [False, True], ids=["coarse", "fine"])
@@ -80,4 +71,4 @@ def test_a_sequence_is_always_the_same_and_has_everything() -> None:
     assert set(kinds) == {"Reconfig", "NetMap", "Sent", "Received", "Advance", "LinkChange", "KeepFull", "Ask"}
     sizes = [len(step.peers) for one in made for step in one.steps if isinstance(step, Reconfig)]
     assert min(sizes) <= 1
-    assert max(sizes) == 50
+    assert max(sizes) > 40

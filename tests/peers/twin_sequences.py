@@ -141,6 +141,7 @@ class World:
         self.most = self.random.choice((1, 2, 3, 5, 8, 12, 20, 50))
         self.made = 0
         self.flow = ""  # where the last packet went
+        self.shared = self.random.random() < 0.25  # whether two peers may have one prefix
         self.peers: list[SomePeer] = []
         self.router, self.dns = Routes(), Names()
         self.private_key = hexadecimal(seed, "own", 0)
@@ -236,6 +237,14 @@ class World:
             ),
         )
 
+    @property
+    def taken(self) -> set[str]:
+        return {prefix for peer in self.peers for prefix in peer.allowed_ips}
+
+    def free(self, *prefixes: str) -> list[str]:
+        """Those that a further peer may have."""
+        return [prefix for prefix in prefixes if self.shared or prefix not in self.taken]
+
     def remove(self) -> None:
         if self.peers:
             self.peers.pop(self.random.randrange(len(self.peers)))
@@ -254,11 +263,10 @@ class World:
             return
         at = self.random.randrange(len(self.peers))
         own = self.peers[at].addresses
-        extra = self.random.choice(((), ("10.200.0.0/16",), ("10.0.0.0/8",), (), ("100.64.250.1/32",)))
-        taken = {prefix for peer in self.peers for prefix in peer.allowed_ips}
-        free = IPV4.format(0, self.random.randint(1, max(self.made, 1))) + "/32"
-        if not extra and free not in taken:
-            own = (free, *own[1:])
+        extra = self.free(*self.random.choice(((), ("10.200.0.0/16",), ("10.0.0.0/8",), (), ("100.64.250.1/32",))))
+        other = IPV4.format(0, self.random.randint(1, max(self.made, 1))) + "/32"
+        if not extra and other not in self.taken:
+            own = (other, *own[1:])
         self.peers[at] = replace(self.peers[at], addresses=own, allowed_ips=(*own, *extra))
 
     def reorder(self) -> None:
@@ -329,8 +337,8 @@ def twin_commands(steps: Sequence[Step]) -> list[Command]:
 
 def _command(step: Step) -> Command:
     match step:
-        case NetMap(peers=peers):
-            return {"do": "netmap", "netmap": {"SelfNode": _self(), "Peers": [_node(peer) for peer in peers]}}
+        case NetMap():
+            return {"do": "netmap", "netmap": netmap_json(step)}
         case Sent(ip=ip):
             return {"do": "sent", "ip": ip}
         case Received(key=key):
@@ -345,6 +353,11 @@ def _command(step: Step) -> Command:
             return {"do": "peer_for_ip", "ip": ip}
         case _:
             raise TypeError(f"no command for {step!r}")
+
+
+def netmap_json(netmap: NetMap) -> dict[str, object]:
+    """A netmap by the names of Tailscale's JSON."""
+    return {"SelfNode": _self(), "Peers": [_node(peer) for peer in netmap.peers]}
 
 
 def _wireguard(step: Reconfig) -> dict[str, object]:

@@ -19,9 +19,13 @@ from wgengine.changes import Changes, SetListenPort, Skipped
 from wgengine.cli import interface
 from wgengine.control import place
 from wgengine.control.server import ControlServer
+from wgengine.document import raw
 from wgengine.errors import ConfigError
 from wgengine.events import Broadcaster, Event, Subscription
 from wgengine.keys import PublicKey
+from wgengine.netmap import Hostinfo, NetMap, Node, UserProfile
+from wgengine.peers import PeerIndex
+from wgengine.whois import whois
 
 if TYPE_CHECKING:
     import pytest
@@ -30,18 +34,23 @@ KEY = PublicKey.from_bytes(bytes(range(32)))
 OTHER = PublicKey.from_bytes(bytes(range(1, 33)))
 
 
-@dataclass(frozen=True)
-class Node:
-    name: str
-    addresses: tuple[str, ...]
+def _node(number: int, name: str, **more: Any) -> Node:
+    addresses = (f"100.64.0.{number}/32", f"fd7a:115c:a1e0::{number}/128")
+    key = PublicKey.from_bytes(bytes([number]) * 32)
+    return Node(key=key, name=name, addresses=addresses, allowed_ips=addresses, **more)
 
 
-NODES = (
-    Node("here.example.net.", ("100.64.0.1/32",)),
-    Node("alice.example.net.", ("100.64.0.2/32", "fd7a::2/128")),
-    Node("bob.example.net.", ("100.64.0.3/32",)),
-    Node("bob.other.net.", ("100.64.0.4/32",)),
+NETMAP = NetMap(
+    self_node=_node(1, "here.example.net."),
+    peers=(
+        _node(2, "alice.example.net.", id=7, user=5, hostinfo=Hostinfo(os="linux"), cap_map=raw({"cap/ssh": ["root"]})),
+        _node(3, "bob.example.net."),
+        _node(4, "bob.other.net."),
+    ),
+    user_profiles=(UserProfile(id=5, display_name="Alice", login_name="alice@example.net"),),
 )
+INDEX = PeerIndex()
+INDEX.set_netmap(NETMAP)
 
 
 @dataclass
@@ -68,11 +77,7 @@ class Fake:
         return {"ip": ip, "kind": kind, "error": None, **pong}
 
     def whois(self, ip: str) -> object | None:
-        node = next((node for node in NODES if any(a.partition("/")[0] == ip for a in node.addresses)), None)
-        if node is None:
-            return None
-        user = {"display_name": "Alice", "login_name": "alice@example.net"}
-        return {"ip": ip, "node": node, "user": user, "capabilities": {"cap/ssh": ["root"]}, "is_self": False}
+        return whois(ip, NETMAP, INDEX)
 
     def metrics_text(self) -> str:
         return self.metrics
@@ -81,7 +86,8 @@ class Fake:
         return self.broadcaster.subscribe()
 
     def nodes(self) -> tuple[Node, ...]:
-        return NODES
+        assert NETMAP.self_node is not None
+        return NETMAP.self_node, *NETMAP.peers
 
     async def reconfigure(self, text: str, *, document: str, prefs: Mapping[str, Any] | None, dry_run: bool) -> Changes:
         self.asked.append(("reconfigure", text, document, prefs, dry_run))

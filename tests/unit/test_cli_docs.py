@@ -22,7 +22,7 @@ ECHOES = [{"latency": 0.0123}, {"latency": 0.0141}]
 PONGS = {
     "ping alice": [{"error": "timed out"}, PONG],
     "ping --icmp --count 2 100.64.0.2": ECHOES,
-    "ping here": [{"is_local": True}],
+    "ping here": [{"is_local": True, "error": "100.64.0.1 is this node's own"}],
 }
 STATUS = {
     "name": "wg0",

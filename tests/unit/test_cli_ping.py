@@ -90,7 +90,7 @@ def test_some_loss_is_no_failure(served: Serving, slept: list[float]) -> None:
 def test_own_address_is_local_and_a_success_though_none_was_sent(
     served: Serving, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    served.fake.pongs = [{"is_local": True}]
+    served.fake.pongs = [{"is_local": True, "error": "100.64.0.1 is this node's own"}]
     assert main.main(["ping", "here", "--count", "3"]) == 0
     assert capsys.readouterr().out == "here (100.64.0.1) is local: this node\n"
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from served import KEY, NODES, Fake, Raw, Serving, open_folder, serving
+from served import KEY, NETMAP, Fake, Raw, Serving, open_folder, serving
 from wgengine.control import place, server, wire
 from wgengine.control.client import Client
 from wgengine.errors import (
@@ -180,7 +180,9 @@ def test_name_of_nothing_is_refused(client: Client) -> None:
 def test_whois_and_metrics(client: Client) -> None:
     found = client.whois("100.64.0.2")
     assert found is not None
-    assert found["node"] == {"name": "alice.example.net.", "addresses": list(NODES[1].addresses)}
+    alice = NETMAP.peers[0]
+    assert (found["node"]["key"], found["node"]["addresses"]) == (str(alice.key), list(alice.addresses))
+    assert (found["user"]["login_name"], found["capabilities"]) == ("alice@example.net", {"cap/ssh": ["root"]})
     assert client.whois("192.0.2.1") is None
     assert client.metrics_text().endswith("wgengine_up 1\n")
 

@@ -47,7 +47,7 @@ def ping(
             pass
     if tally.sent and not tally.is_local:
         click.echo(json.dumps({"summary": tally.as_dict()}) if as_json else tally.summary(host))
-    return outcome.OK if tally.received else outcome.FAILED
+    return outcome.OK if tally.received or tally.is_local else outcome.FAILED
 
 
 def _is_enough(tally: Tally, count: int | None) -> bool:

@@ -38,11 +38,13 @@ def render(found: Mapping[str, Any]) -> str:
 
 def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     node, user = found.get("node") or {}, found.get("user") or {}
-    yield "Address", str(found.get("ip") or "")
-    yield "Route", str(found.get("route") or "")
+    ip, route = str(found.get("ip") or ""), str(found.get("route") or "")
+    yield "Address", ip
+    yield "Route", route if route.partition("/")[0] != ip else ""
     yield "Name", str(node.get("name") or "").rstrip(".")
     yield "Node", "this one" if found.get("is_self") else ""
-    yield "Key", str(node.get("key") or node.get("public_key") or "")
+    yield "System", str(node.get("os") or "")
+    yield "Key", str(node.get("key") or "")
     addresses = node.get("addresses") or ()
     yield "Addresses", ", ".join(map(str, addresses))
     yield "Routes", ", ".join(str(each) for each in node.get("allowed_ips") or () if each not in addresses)

@@ -9,17 +9,19 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from served import KEY, NETMAP, Fake, Raw, Serving, open_folder, serving
-from wgengine.control import place, server, wire
+from wgengine.control import place, server, verbs, wire
 from wgengine.control.client import Client
 from wgengine.errors import (
     ConfigError,
     PrivilegeError,
     StateError,
+    TimedOutError,
 )
 
 
@@ -175,6 +177,15 @@ def test_name_of_several_nodes_is_refused_with_their_names(client: Client) -> No
 def test_name_of_nothing_is_refused(client: Client) -> None:
     with pytest.raises(ConfigError, match="no node and no host"):
         client.ping("nobody.invalid")
+
+
+def test_dns_that_does_not_answer_is_told(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+    monkeypatch.setattr(verbs, "_DNS_S", 0.01)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: told.wait(10))
+    with pytest.raises(TimedOutError, match='no node is called "slow", and DNS does not answer'):
+        client.ping("slow")
+    told.set()
 
 
 def test_whois_and_metrics(client: Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -273,3 +274,14 @@ def test_netmap_is_in_no_text_of_it(place: Path) -> None:
 def test_timestamp_of_another_length_is_refused(place: Path) -> None:
     with StateDir(place) as state, pytest.raises(ValueError, match="12 bytes, not 3"):
         state.save_newest_timestamps({KEY: b"abc"})
+
+
+def test_document_names_every_file_and_its_program_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "state.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    exec(compile(program.replace("/var/lib/wgengine/wg0", str(place)), "docs/state.md", "exec"), {})
+    assert capsys.readouterr().out.endswith("nothing yet\n")
+    with StateDir(place) as state:
+        state.save_newest_timestamps({})
+        state.save_cached_netmap("{}", 1)
+    assert sorted(re.findall(r"^\| `([\w.]+)` \|", text, re.M)) == sorted(os.listdir(place))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from wgengine.control.names import Named, find_address, literal
-from wgengine.errors import ConfigError, quoted
+from wgengine.errors import ConfigError, TimedOutError, quoted
 
 if TYPE_CHECKING:
     from wgengine.control.wire import Request
@@ -20,6 +20,7 @@ KINDS: Final = ("auto", "disco", "tsmp", "icmp", "peerapi")
 DOCUMENTS: Final = ("netmap", "conf")
 _LONGEST_PING_S: Final = 60.0
 _LARGEST_PING: Final = 65_000
+_DNS_S: Final = 5.0
 
 
 class Events(Protocol):
@@ -98,7 +99,10 @@ async def _address(host: str, served: Served) -> str:
     if known is not None:
         return known
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+        async with asyncio.timeout(_DNS_S):
+            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    except TimeoutError:
+        raise TimedOutError(f"no node is called {quoted(host)}, and DNS does not answer; write an address") from None
     except (OSError, UnicodeError):
         raise ConfigError(
             f"{quoted(host)} is no node and no host; write a node's name or an address", field="args.host"

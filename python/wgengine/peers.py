@@ -12,42 +12,29 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from wgengine.address import ip_address
+from wgengine.ranges import is_tailscale_host
 
 if TYPE_CHECKING:
     from wgengine.config import Config, Peer
     from wgengine.keys import PublicKey
+    from wgengine.netmap import NetMap
+    from wgengine.node import Node
 
-__all__ = ["PeerForIP", "PeerIndex", "Route", "same_ends"]
+__all__ = ["NatEntry", "PeerForIP", "PeerIndex", "Route", "same_ends"]
 
 IP: TypeAlias = str | IPv4Address | IPv6Address
 
-
-class NodeLike(Protocol):
-    """What is asked of a node."""
-
-    @property
-    def key(self) -> PublicKey: ...
-    @property
-    def addresses(self) -> Sequence[str]: ...
-
-
-class NetMapLike(Protocol):
-    """What is asked of a netmap: no key and no address twice."""
-
-    @property
-    def self_node(self) -> NodeLike | None: ...
-    @property
-    def peers(self) -> Sequence[NodeLike]: ...
+_DEFAULT_ROUTES = ("0.0.0.0/0", "::/0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerForIP:
     """Who answers for an address."""
 
-    node: NodeLike
+    node: Node
     is_self: bool
     route: str  # the prefix that holds the address
 
@@ -59,21 +46,31 @@ class Route(NamedTuple):
     key: PublicKey
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatEntry:
+    """How packets to and from a peer are treated: the addresses that it knows us by, and whether it is jailed."""
+
+    addr4: str | None
+    addr6: str | None
+    jailed: bool
+
+
 class PeerIndex:
     """Look-ups over the current netmap and the current full configuration, trimmed peers included."""
 
     def __init__(self) -> None:
-        self._netmap: NetMapLike | None = None
-        self._nodes: dict[PublicKey, NodeLike] = {}
-        self._hosts: dict[str, NodeLike] = {}  # by the Tailscale addresses of peers, as prefixes
-        self._own: dict[str, NodeLike] = {}  # and by our own
+        self._netmap: NetMap | None = None
+        self._nodes: dict[PublicKey, Node] = {}
+        self._hosts: dict[str, Node] = {}  # by the Tailscale addresses of peers, as prefixes
+        self._own: dict[str, Node] = {}  # and by our own
         self._config: Config | None = None
         self._lengths: Counter[tuple[bool, int]] = Counter()  # prefixes by family (IPv6?) and length
         self._native: tuple[str | None, str | None] = (None, None)
+        self._masquerade_all = False
 
     # -- Inputs.
 
-    def set_netmap(self, netmap: NetMapLike | None) -> None:
+    def set_netmap(self, netmap: NetMap | None) -> None:
         """Answer by this netmap from now on."""
         before = self._netmap.peers if self._netmap is not None else ()
         after = netmap.peers if netmap is not None else ()
@@ -84,9 +81,9 @@ class PeerIndex:
                 self._hosts.pop(address, None)
         for node in after[start : len(after) - end]:
             self._nodes[node.key] = node
-            self._hosts.update(dict.fromkeys(filter(_is_tailscale_host, node.addresses), node))
+            self._hosts.update(dict.fromkeys(filter(is_tailscale_host, node.addresses), node))
         own = netmap.self_node if netmap is not None else None
-        self._own = {} if own is None else dict.fromkeys(filter(_is_tailscale_host, own.addresses), own)
+        self._own = {} if own is None else dict.fromkeys(filter(is_tailscale_host, own.addresses), own)
         self._netmap = netmap
 
     def set_config(self, config: Config | None) -> None:
@@ -98,8 +95,9 @@ class PeerIndex:
         self._lengths.update(_lengths(after[start : len(after) - end]))
         self._lengths = +self._lengths
         self._config = config
-        addresses = () if config is None else tuple(ip.partition("/")[0] for ip in config.addresses)
+        addresses = config.addresses if config is not None else ()
         self._native = (_first_tailscale(addresses, 4), _first_tailscale(addresses, 6))
+        self._masquerade_all = config is not None and _exit_node_masquerades(config)
 
     # -- Look-ups.
 
@@ -108,10 +106,8 @@ class PeerIndex:
 
         A peer that the configuration leaves out is still found by its own addresses.
         """
-        if self._netmap is None:
-            return None
         address = _address(ip)
-        host = f"{address}/{address.max_prefixlen}"
+        host = _host(str(address))
         own = self._own.get(host)
         if own is not None:
             return PeerForIP(node=own, is_self=True, route=host)
@@ -126,7 +122,7 @@ class PeerIndex:
             return None
         return PeerForIP(node=node, is_self=False, route=route.prefix)
 
-    def by_key(self, key: PublicKey) -> NodeLike | None:
+    def by_key(self, key: PublicKey) -> Node | None:
         """The netmap's peer with this key."""
         return self._nodes.get(key)
 
@@ -138,6 +134,23 @@ class PeerIndex:
         """The peer that packets to this address go to, and that alone packets from it may come from."""
         route = self.route(ip)
         return None if route is None else route.key
+
+    def nat_entry(self, ip: IP) -> NatEntry | None:
+        """How packets to or from this address are treated, which is a matter of its owner; None: like any other.
+
+        Only an address of ours that is Tailscale's is ever translated, but a jailed peer is jailed without one too.
+        """
+        owner = self.owner(ip)
+        peer = self._config.peer(owner) if owner is not None and self._config is not None else None
+        if peer is None:
+            return None
+        native = self._native if self._masquerade_all else (None, None)
+        masquerade = any(self._native)
+        addr4 = (peer.v4_masq_addr or native[0]) if masquerade else None
+        addr6 = (peer.v6_masq_addr or native[1]) if masquerade else None
+        if addr4 is None and addr6 is None and not peer.jailed:
+            return None
+        return NatEntry(addr4=addr4, addr6=addr6, jailed=peer.jailed)
 
     def native_address(self, family: Literal[4, 6]) -> str | None:
         """The first Tailscale address of the interface: the one that is translated."""
@@ -173,21 +186,27 @@ def _address(ip: IP) -> IPv4Address | IPv6Address:
     return address.ipv4_mapped or address
 
 
-def _is_tailscale_host(prefix: str) -> bool:
-    address, _, length = prefix.partition("/")
-    return length == ("128" if ":" in address else "32") and _is_tailscale(address)
-
-
-def _is_tailscale(address: str) -> bool:
-    """Within 100.64.0.0/10 but not ChromeOS' 100.115.92.0/23, or within fd7a:115c:a1e0::/48."""
-    if ":" in address:
-        return address.startswith("fd7a:115c:a1e0:")
-    first, second, third, _ = address.split(".")
-    return first == "100" and 64 <= int(second) <= 127 and not (second == "115" and third in ("92", "93"))
-
-
 def _first_tailscale(addresses: Iterable[str], family: Literal[4, 6]) -> str | None:
-    return next((ip for ip in addresses if (":" in ip) == (family == 6) and _is_tailscale(ip)), None)
+    for each in addresses:
+        address = each.partition("/")[0]
+        if (":" in address) == (family == 6) and is_tailscale_host(_host(address)):
+            return address
+    return None
+
+
+def _host(address: str) -> str:
+    """The prefix that holds this address alone."""
+    return f"{address}/{128 if ':' in address else 32}"
+
+
+def _exit_node_masquerades(config: Config) -> bool:
+    """Whether the first peer with a default route knows us by another address than our own. Then those that know us
+    by our own say so too, lest the default route's entry be taken for theirs."""
+    keys = {config.owner(prefix) for prefix in _DEFAULT_ROUTES} - {None}
+    if not keys:
+        return False
+    first = next(peer for peer in config.peers if peer.public_key in keys)
+    return first.v4_masq_addr is not None or first.v6_masq_addr is not None
 
 
 def _lengths(peers: Iterable[Peer]) -> Counter[tuple[bool, int]]:

@@ -317,7 +317,7 @@ class Trimmer:
 
     def _file(self, entry: _Entry, cutoff: float) -> None:
         """Put an entry where an evaluation will find it in time."""
-        if not entry.tracked or entry.key in self._unsettled:
+        if not entry.tracked:
             return
         if entry.live:
             if not entry.queued:

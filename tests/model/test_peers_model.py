@@ -55,6 +55,9 @@ def configs(draw):
             Peer(
                 public_key=key,
                 allowed_ips=draw(st.lists(st.sampled_from(PREFIXES), max_size=5)),
+                v4_masq_addr=draw(st.sampled_from([None, None, "100.64.9.9"])),
+                v6_masq_addr=draw(st.sampled_from([None, None, "fd7a:115c:a1e0::99"])),
+                jailed=draw(st.booleans()),
             )
             for key in draw(st.lists(st.sampled_from(KEYS), unique=True))
         ],
@@ -120,7 +123,7 @@ def test_an_index_that_saw_many_inputs_answers_as_a_scan_of_the_last_ones(inputs
 @relaxed
 @given(st.lists(configs(), min_size=1, max_size=3))
 def test_property_3_an_address_has_the_same_owner_here_and_in_the_device(wanted):
-    """Also where prefixes moved between peers on the way."""
+    """Also where prefixes moved between peers on the way, and for what is said about the owner."""
     device = _native.Device(memory=True, name="peers")
     index, before = PeerIndex(), None
     try:
@@ -131,6 +134,7 @@ def test_property_3_an_address_has_the_same_owner_here_and_in_the_device(wanted)
             for ip in IPS:
                 owner = device.owner(ip)
                 assert index.owner(ip) == owner
+                check_entry(index, config, ip, None if owner is None else config.peer(owner))
     finally:
         device.close()
 
@@ -152,3 +156,22 @@ def commit(device, before, config):
             ],
         )
     )
+
+
+def check_entry(index, config, ip, owner):
+    entry = index.nat_entry(ip)
+    native = [next((a for a in config.addresses if a.startswith(start)), None) for start in ("100.64.", "fd7a:")]
+    native4, native6 = (text and text.split("/")[0] for text in native)
+    exits = [peer for peer in config.peers if {"0.0.0.0/0", "::/0"} & set(peer.allowed_ips)]
+    if owner is None:
+        assert entry is None
+        return
+    masq4, masq6 = owner.v4_masq_addr, owner.v6_masq_addr
+    if exits and (exits[0].v4_masq_addr or exits[0].v6_masq_addr):
+        masq4, masq6 = masq4 or native4, masq6 or native6
+    if not (native4 or native6):
+        masq4 = masq6 = None
+    if masq4 or masq6 or owner.jailed:
+        assert (entry.addr4, entry.addr6, entry.jailed) == (masq4, masq6, owner.jailed)
+    else:
+        assert entry is None

@@ -8,10 +8,10 @@ import pytest
 from wgengine.config import Config, Peer
 from wgengine.errors import ConfigError
 from wgengine.keys import PrivateKey, PublicKey
-from wgengine.peers import PeerForIP, PeerIndex, Route
+from wgengine.peers import NatEntry, PeerForIP, PeerIndex, Route, same_ends
 
 OWN = PrivateKey.from_hex("08" * 32)
-A, B, C = (PublicKey.from_bytes(bytes([n]) * 32) for n in (0xA1, 0xB1, 0xC1))
+A, B, C, D = (PublicKey.from_bytes(bytes([n]) * 32) for n in (0xA1, 0xB1, 0xC1, 0xD1))
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,29 @@ def test_a_node_that_is_not_configured_is_found_by_its_own_addresses():
 
 
 def test_a_node_is_found_by_single_tailscale_addresses_only():
-    node = Node(A, ("192.0.2.1/32", "100.64.1.0/24", "100.115.92.1/32", "fd7a:115c:a1e1::1/128", "100.115.94.1/32"))
-    made = index(netmap(node), None)
-    ips = ("192.0.2.1", "100.64.1.0", "100.64.1.1", "100.115.92.1", "fd7a:115c:a1e1::1", "100.115.94.1")
-    assert [made.peer_for_ip(ip) is not None for ip in ips] == [False] * 5 + [True]
+    others = [
+        "192.0.2.1",
+        "101.64.0.1",
+        "100.63.0.1",
+        "100.128.0.1",
+        "100.115.92.1",
+        "100.115.93.1",
+        "fd7a:115c:a1e1::1",
+    ]
+    tailscale = [
+        "100.64.0.7",
+        "100.127.0.1",
+        "100.115.91.1",
+        "100.115.94.1",
+        "fd7a:115c:a1e0::7",
+        "fd7a:115c:a1e0:9::7",
+    ]
+    prefixes = tuple(f"{ip}/{128 if ':' in ip else 32}" for ip in others + tailscale)
+    for made in (index(netmap(Node(A, prefixes))), index(netmap(self_node=Node(OWN.public_key, prefixes)))):
+        assert [made.peer_for_ip(ip) for ip in others] == [None] * len(others)
+        assert None not in [made.peer_for_ip(ip) for ip in tailscale]
+    subnet = index(netmap(Node(A, ("100.64.1.0/24",))))
+    assert subnet.peer_for_ip("100.64.1.0") is subnet.peer_for_ip("100.64.1.1") is None
 
 
 def test_a_configured_peer_that_is_not_in_the_netmap_is_not_found():
@@ -150,10 +169,19 @@ def test_row_08_a_look_up_is_a_hash_for_each_length_in_use():
     del asked[:]
     assert made.owner("fd00:0:0:1::1") is None
     assert asked == ["fd00:0:0:1::/64"]
+    made.set_config(Asked(config(peer(A, "fd00::/56"))))
+    del asked[:]
+    assert made.owner("fd00::1") == A
+    assert asked == ["fd00::/56"]
 
 
 def test_new_inputs_replace_old_ones():
     made = index(netmap(NODE_A, NODE_B), config(peer(A, "10.0.0.0/8"), peer(B, "10.1.0.0/16")))
+    other = Node(A, ("100.64.0.3/32",))
+    made.set_netmap(netmap(other, NODE_B))
+    assert made.peer_for_ip("100.64.0.1") is None
+    assert made.peer_for_ip("100.64.0.2").node is made.by_key(B) is NODE_B
+    assert made.peer_for_ip("100.64.0.3").node is made.by_key(A) is other
     moved = Node(B, ("100.64.0.1/32",))
     made.set_netmap(netmap(moved))
     assert made.by_key(A) is None
@@ -168,8 +196,20 @@ def test_new_inputs_replace_old_ones():
     assert made.peer_for_ip("100.64.0.1") is None
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "ends"),
+    [("", "", (0, 0)), ("ab", "ab", (2, 0)), ("abc", "axc", (1, 1)), ("ab", "abc", (2, 0)), ("bc", "abc", (0, 2))],
+)
+def test_what_two_sequences_have_at_both_ends(one, other, ends):
+    assert same_ends(list(one), list(other)) == ends
+    assert same_ends(list(other), list(one)) == ends
+    assert same_ends(list("aa"), list("aaa")) == (2, 0)  # an object is counted once
+
+
 def test_where_our_pings_come_from():
-    own = Node(OWN.public_key, ("10.0.0.0/8", "192.0.2.7/32", "100.64.0.100/32", "fd00::/64", "fd00::7/128"))
+    own = Node(
+        OWN.public_key, ("10.0.0.0/8", "fd00::/32", "192.0.2.7/32", "100.64.0.100/32", "fd00::/64", "fd00::7/128")
+    )
     made = index(netmap(self_node=own))
     assert made.self_address(4) == "192.0.2.7"  # the first single address, whichever
     assert made.self_address(6) == "fd00::7"
@@ -184,3 +224,49 @@ def test_the_address_that_is_translated_is_the_first_of_tailscale():
     assert (made.native_address(4), made.native_address(6)) == ("100.64.0.9", "fd7a:115c:a1e0::9")
     made.set_config(config(addresses=["192.0.2.1/24"]))
     assert (made.native_address(4), made.native_address(6)) == (None, None)
+
+
+def test_an_ordinary_peer_is_treated_like_any_other():
+    assert FULL.nat_entry("10.1.0.1") is None
+    assert FULL.nat_entry("100.64.0.100") is None  # 0.0.0.0/0: A, ordinary too
+    assert index(None, config()).nat_entry("10.0.0.1") is None
+
+
+def test_the_entry_is_that_of_the_owner():
+    made = index(
+        None,
+        config(
+            peer(A, "10.0.0.0/8", jailed=True),
+            peer(B, "10.1.0.0/16"),
+            peer(C, "10.1.2.0/24", v4_masq_addr="100.64.9.9"),
+            peer(D, "10.1.2.3/32", v6_masq_addr="fd7a:115c:a1e0::99", jailed=True),
+        ),
+    )
+    assert made.nat_entry("10.9.0.1") == NatEntry(addr4=None, addr6=None, jailed=True)
+    assert made.nat_entry("10.1.9.1") is None  # B's, though A's prefix holds it too
+    assert made.nat_entry("10.1.2.9") == NatEntry(addr4="100.64.9.9", addr6=None, jailed=False)
+    assert made.nat_entry("10.1.2.3") == NatEntry(addr4=None, addr6="fd7a:115c:a1e0::99", jailed=True)
+
+
+@pytest.mark.parametrize("default", ["0.0.0.0/0", "::/0"])
+def test_behind_an_exit_node_that_knows_us_by_another_address_all_others_say_ours(default):
+    exit_node = peer(A, default, v4_masq_addr="100.64.9.9")
+    made = index(None, config(peer(B, "10.1.0.0/16", "fd00::/64"), exit_node))
+    assert made.nat_entry("192.0.2.1" if "." in default else "2001:db8::1") == NatEntry(
+        addr4="100.64.9.9", addr6="fd7a:115c:a1e0::64", jailed=False
+    )
+    ours = NatEntry(addr4="100.64.0.100", addr6="fd7a:115c:a1e0::64", jailed=False)
+    assert made.nat_entry("10.1.0.1") == made.nat_entry("fd00::1") == ours
+
+
+def test_the_first_peer_with_a_default_route_decides():
+    plain, masquerading = peer(A, "0.0.0.0/0"), peer(B, "::/0", v6_masq_addr="fd7a:115c:a1e0::99")
+    assert index(None, config(plain, masquerading)).nat_entry("192.0.2.1") is None
+    assert index(None, config(masquerading, plain)).nat_entry("192.0.2.1") is not None
+
+
+def test_without_a_tailscale_address_nothing_is_translated_but_the_jail_holds():
+    entries = [peer(A, "10.0.0.0/8", v4_masq_addr="100.64.9.9"), peer(B, "10.1.0.0/16", jailed=True)]
+    made = index(None, config(*entries, addresses=["192.0.2.1/24"]))
+    assert made.nat_entry("10.0.0.1") is None
+    assert made.nat_entry("10.1.0.1") == NatEntry(addr4=None, addr6=None, jailed=True)

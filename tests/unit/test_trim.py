@@ -53,6 +53,13 @@ def test_activity_at_time_zero_is_activity():
     assert made.last_active(A) == 0.0  # 0 is a time, not "never"
 
 
+def test_a_packet_by_a_route_that_the_peer_has_not_leaves_nothing_behind():
+    made = trimmer(peer(A), peer(B))
+    assert not made.sent(Route(IP[B], A), 4.0)
+    assert not made.sent(Route("100.64.0.77/32", A), 4.0)
+    assert made.last_active(A) is made.last_active(B) is None
+
+
 def test_the_first_packet_to_a_peer_makes_it_live():
     made = trimmer(peer(A), peer(B))
     decision = made.sent(to(A), 4.0)
@@ -261,6 +268,33 @@ def test_a_peer_that_woke_while_it_was_to_be_trimmed_stays_live():
     assert made.next_sweep(312.0) == 611.0
 
 
+def test_a_peer_that_woke_while_it_was_trimmed_and_was_not_let_live_can_live_and_fall_idle_again():
+    made = trimmer(peer(A))
+    take(made, made.sent(to(A), 10.0))
+    idle = made.sweep(310.0)
+    made.woke(A, 311.0, received=False)
+    made.accept(idle)
+    made.sweep(312.0)  # it should live, but the device refuses, until that is over
+    assert take(made, made.sweep(700.0)) == {}
+    assert take(made, made.sent(to(A), 701.0)) == {A: False}
+    assert take(made, made.sweep(1001.0)) == {A: True}
+
+
+def test_the_next_sweep_is_when_the_longest_silence_is_five_minutes():
+    made = trimmer(peer(A), peer(B), peer(C))
+    assert made.next_sweep(3.0) is None
+    take(made, made.received(A, 10.0))
+    take(made, made.received(B, 20.0))
+    assert made.next_sweep(20.0) == 310.0
+    made.received(A, 100.0)
+    assert made.next_sweep(100.0) == 320.0
+    take(made, made.reconfigured([peer(A), peer(C)], 101.0))
+    assert made.next_sweep(101.0) == 400.0
+    assert made.received(C, 390.0)  # the device refuses
+    assert made.next_sweep(391.0) == 400.0
+    assert made.next_sweep(330.0) == 390.0  # sooner, for its sake
+
+
 def test_only_received_packets_ask_for_the_status_each_minute():
     made = trimmer(peer(A))
     assert not made.sent(to(A), 3.0).status_due
@@ -277,7 +311,7 @@ def test_a_sweep_asks_for_the_status_if_someone_was_heard_since():
     assert made.sweep(20.0, [(A, 9.0, 15.0)]).status_due
     assert not made.sweep(100.0, [(A, 9.0, 15.0)]).status_due  # nobody since
     assert not made.sweep(101.0, [(C, 100.0, 100.0)]).status_due  # a stranger
-    assert made.sweep(102.0, [(A, 9.0, 21.0)]).status_due
+    assert made.sweep(102.0, [(A, 9.0, 21.0), (B, 9.0, 15.0)]).status_due
 
 
 def test_what_the_data_plane_counted_keeps_a_peer_live():
@@ -286,8 +320,18 @@ def test_what_the_data_plane_counted_keeps_a_peer_live():
     assert not made.sweep(310.0, [(A, 290.0, None)])
     assert made.next_sweep(311.0) == 590.0
     assert not made.sweep(590.0, [(A, 290.0, 500.0)])
-    assert not made.sweep(700.0, [(A, 290.0, 400.0)])  # an older time changes nothing
+    # an older time changes nothing, neither now nor when its addresses change
+    assert not made.sweep(700.0, [(A, 290.0, 400.0)])
+    assert take(made, made.reconfigured([peer(A, "100.64.0.9/32"), peer(B)], 701.0)) == {}
+    assert made.last_active(A) == 500.0
     assert take(made, made.sweep(800.0)) == {A: True}
+
+
+def test_what_the_data_plane_counted_is_no_news_where_more_is_known():
+    made = trimmer(peer(A))
+    take(made, made.sent(to(A), 100.0))
+    made.observed([(A, 50.0, None)], 101.0)
+    assert made.last_active(A) == 100.0
 
 
 def test_sweeps_can_be_switched_off():

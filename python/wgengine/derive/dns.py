@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from wgengine.address import Prefix, ip_address
-from wgengine.derive.ranges import CGNAT, ULA, is_cgnat_host, is_ula_host
 from wgengine.dns_config import DNSConfig, Resolver
 from wgengine.errors import ConfigError
 from wgengine.fqdn import covers, fqdn
+from wgengine.ranges import CGNAT, ULA, is_cgnat_host, is_ula_host
 
 if TYPE_CHECKING:
     from wgengine.netmap import NetMap

@@ -8,12 +8,12 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from wgengine.derive.ranges import CGNAT, CHROME_OS_VMS, ULA
 from wgengine.derive.router import DEFAULT_ROUTES, Surroundings, service_addresses
 from wgengine.document import NOTHING, data_of
 from wgengine.errors import ConfigError
 from wgengine.filter_config import FilterConfig
 from wgengine.ipset import AddressSet
+from wgengine.ranges import CGNAT, CHROME_OS_VMS, ULA
 
 if TYPE_CHECKING:
     from wgengine.netmap import NetMap

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wgengine.address import interface_address
-from wgengine.derive.ranges import SERVICE_V4, SERVICE_V6, is_tailscale_host
 from wgengine.errors import ConfigError
 from wgengine.ipset import AddressSet
+from wgengine.ranges import SERVICE_V4, SERVICE_V6, is_tailscale_host
 from wgengine.router_config import NetfilterKind, RouterConfig
 
 if TYPE_CHECKING:

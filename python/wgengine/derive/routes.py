@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 
 from wgengine.address import Prefix
-from wgengine.derive.ranges import CGNAT, ULA, is_cgnat_host, is_ula_host
+from wgengine.ranges import CGNAT, ULA, is_cgnat_host, is_ula_host
 
 __all__ = ["Routes"]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wgengine.address import Endpoint
 from wgengine.config import Peer
-from wgengine.derive.ranges import is_tailscale_host
 from wgengine.errors import ConfigError
 from wgengine.fqdn import fqdn
 from wgengine.network_logging import NetworkLogging
+from wgengine.ranges import is_tailscale_host
 
 if TYPE_CHECKING:
     from wgengine.netmap import NetMap

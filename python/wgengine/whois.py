@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wgengine.document import data_of
-from wgengine.node import Node
 
 if TYPE_CHECKING:
     from wgengine.keys import PublicKey
     from wgengine.netmap import NetMap, UserProfile
+    from wgengine.node import Node
     from wgengine.peers import PeerIndex
 
 __all__ = ["Whois", "whois"]
@@ -70,6 +70,6 @@ def whois(ip: str, netmap: NetMap | None, index: PeerIndex) -> Whois | None:
     if found is None:
         route = index.route(ip)
         return Whois(ip=ip, key=route.key, route=route.prefix) if route is not None else None
-    node = found.node if isinstance(found.node, Node) else None
-    user = netmap.user(node.user) if netmap is not None and node is not None else None
-    return Whois(ip=ip, key=found.node.key, route=found.route, is_self=found.is_self, node=node, user=user)
+    node = found.node
+    user = netmap.user(node.user) if netmap is not None else None
+    return Whois(ip=ip, key=node.key, route=found.route, is_self=found.is_self, node=node, user=user)

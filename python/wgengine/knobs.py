@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, fields
@@ -134,7 +133,7 @@ def _check_switch(value: object, name: str) -> None:
 
 def _check_number(value: object, name: str) -> None:
     low, high = _RANGES[name]
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not low <= value <= high:  # type: ignore[operator]
         wanted = f"write a number from {low:,} to {high:,}".replace(",", "")
         raise ConfigError(f"{quoted(str(value))} is out of range; {wanted}", field=name)

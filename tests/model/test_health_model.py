@@ -1,8 +1,11 @@
-"""The tracker against a table that is judged afresh, and what is told against what is shown."""
+"""The tracker against a table that is judged afresh, what is told against what is shown, and who has troubles."""
 
 from hypothesis import given
 from hypothesis import strategies as st
+from wgengine.events import HandshakeFailed, SessionUp
 from wgengine.health import Severity, Tracker, Warnable
+from wgengine.health.peers import PeerTroubles
+from wgengine.keys import PublicKey
 
 A = Warnable(code="a", title="", text="{x}", time_to_visible=5.0, severity=Severity.HIGH)
 B = Warnable(code="b", title="", text="{x}", depends_on=(A,))
@@ -51,3 +54,39 @@ def test_told_and_shown_are_what_the_table_says(walk):
             now = due  # between two dues time alone changes nothing
         assert shown(broken, until) == told
         now = until
+
+
+PEERS = [PublicKey.from_bytes(bytes([number]) * 32) for number in range(6)]
+NAMES = {peer: f"p{number}" for number, peer in enumerate(PEERS)}
+failures = st.lists(
+    st.tuples(
+        st.sampled_from(["fails", "fails", "answers", "is removed"]),
+        st.sampled_from(PEERS),
+        st.sampled_from([0.0, 1.0, 60.0, 179.0, 180.0]),
+    ),
+    max_size=40,
+)
+
+
+@given(failures)
+def test_who_does_not_answer_is_who_failed_last_of_late(walk):
+    limit, now = 4, 1000.0
+    troubles, tracker = PeerTroubles(NAMES.__getitem__, limit=limit), Tracker()
+    silent = {}  # peer → when its latest attempt failed, the latest at the end
+    for what, peer, pause in walk:
+        silent.pop(peer, None)
+        match what:
+            case "fails":
+                silent[peer] = now
+                silent = dict(list(silent.items())[-limit:])
+                troubles.feed(HandshakeFailed(time=0, peer=peer), now)
+            case "answers":
+                troubles.feed(SessionUp(time=0, peer=peer, initiator=True), now)
+            case "is removed":
+                troubles.forget([peer])
+        now += pause
+        silent = {peer: last for peer, last in silent.items() if now - last < 180.0}
+        troubles.judge(tracker, now)
+        assert troubles.due() == min((last + 180.0 for last in silent.values()), default=None)
+        peers = ", ".join(NAMES[peer] for peer in reversed(silent))
+        assert [state.args["peers"] for state in tracker.current(now).values()] == ([peers] if silent else [])

@@ -1,4 +1,4 @@
-"""Troubles of peers and of addresses: one warning for all whom it concerns, bounded, and forgotten in time."""
+"""Troubles of peers: one warning for all whom it concerns, bounded, and forgotten in time."""
 
 import pytest
 from wgengine.events import (
@@ -11,7 +11,7 @@ from wgengine.events import (
     ResolveFailed,
     SessionUp,
 )
-from wgengine.health import Tracker, address_conflicts, route_conflicts
+from wgengine.health import Tracker
 from wgengine.health.peers import PeerTroubles, short_name
 from wgengine.keys import PublicKey
 
@@ -128,39 +128,3 @@ def test_other_events_are_nobodys_trouble(troubles):
 
 def test_a_peer_without_a_name_is_called_by_its_key():
     assert short_name(A) == "AAAAAAAA…"
-
-
-@pytest.mark.parametrize(
-    ("ours", "others", "found"),
-    [
-        (["10.1.0.0/16"], {"10.1.0.0/16": "eth0"}, ["10.1.0.0/16 by eth0"]),
-        (["10.0.0.0/8"], {"10.1.0.0/16": "eth0"}, ["10.1.0.0/16 by eth0, part of 10.0.0.0/8"]),
-        (["10.0.0.0/8", "10.1.0.0/16"], {"10.1.2.0/24": "e"}, ["10.1.2.0/24 by e, part of 10.1.0.0/16"]),
-        (["fd00::/8"], {"fd00:1::/64": "eth0"}, ["fd00:1::/64 by eth0, part of fd00::/8"]),
-        (["10.1.0.0/16"], {"10.0.0.0/8": "eth0"}, []),  # ours is the narrower one: it wins
-        (["0.0.0.0/0", "::/0"], {"10.1.0.0/16": "eth0", "fd00::/8": "eth0"}, []),
-        (["10.1.0.0/16"], {"0.0.0.0/0": "eth0"}, []),
-        (["fe80::/10", "224.0.0.0/4"], {"fe80::/64": "eth0", "224.0.0.0/4": "eth0"}, []),
-        (["10.0.0.1/32"], {"10.0.0.1/32": "lo"}, ["10.0.0.1/32 by lo"]),
-        ([], {"10.0.0.0/8": "eth0"}, []),
-    ],
-)
-def test_route_conflicts(ours, others, found):
-    assert list(route_conflicts(ours, others)) == found
-
-
-def test_conflicts_come_in_order():
-    others = {"fd00::/64": "b", "10.2.0.0/16": "a", "10.10.0.0/16": "a"}
-    assert route_conflicts(["10.0.0.0/8", "fd00::/8"], others) == (
-        "10.2.0.0/16 by a, part of 10.0.0.0/8",
-        "10.10.0.0/16 by a, part of 10.0.0.0/8",
-        "fd00::/64 by b, part of fd00::/8",
-    )
-
-
-def test_address_conflicts():
-    others = {"10.0.0.1/24": "eth0", "fd00::1": "eth1"}
-    assert address_conflicts(["10.0.0.1/32", "10.0.0.2/32", "fd00::1/128"], others) == (
-        "10.0.0.1 on eth0",
-        "fd00::1 on eth1",
-    )

@@ -88,6 +88,7 @@ async def test_warming_up_is_over_by_itself_after_its_time():
     health = Health(clock=lambda: now)
     health.start()
     assert list(health.current()) == ["warming-up"]
+    assert health._timer is not None
     now += 5.0
     health._settle()  # what the timer calls
     assert health.current() == {}

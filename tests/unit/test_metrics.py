@@ -5,7 +5,6 @@ import math
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 from wgengine.metrics import Family, Registry, Sample, render
-from wgengine.metrics.family import bounded
 
 
 def test_a_counter_goes_up_and_never_down():
@@ -155,14 +154,6 @@ def test_d70_three_characters_are_escaped_and_no_others():
 def test_half_a_surrogate_pair_can_still_be_sent():
     text = render([Family(name="x", kind="gauge", help="\ud800", samples=(Sample(1, (("l", "a\udfff"),)),))])
     assert text.encode("utf-8") == b'# TYPE x gauge\n# HELP x ?\nx{l="a?"} 1\n'
-
-
-@pytest.mark.parametrize(("kind", "name", "value"), [("counter", "x_total", 12), ("gauge", "x", 5)])
-def test_a_family_that_was_read_elsewhere_is_bounded_too(kind, name, value):
-    samples = tuple(Sample(number, (("peer", str(number)),)) for number in range(6))
-    family = Family(name=name, kind=kind, help="", samples=samples)
-    assert bounded(family, 6) is family
-    assert bounded(family, 3).samples == (*samples[:3], Sample(value, (("peer", "other"),)))
 
 
 def test_the_collector_gives_the_same_through_the_client_library():

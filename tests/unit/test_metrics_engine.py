@@ -104,8 +104,8 @@ def test_what_happens_is_counted():
         metrics.feed(event)
     metrics.link_changed(major=True)
     metrics.reconfigured(0.02, "changed")
-    metrics.pinged("icmp", "a", 0.004)
-    metrics.pinged("icmp", "a", None)
+    metrics.pinged("icmp", key(1), 0.004)
+    metrics.pinged("icmp", key(1), None)
     found = read(metrics, snapshot(counters={"handshakes_completed": 7}, drops={"bad_handshake": 1, "unknown_peer": 2}))
     assert found["wgengine_peer_handshakes_total"] == {("ok",): 7, ("timeout",): 1, ("invalid",): 3}
     assert found["wgengine_peer_endpoint_changes_total"] == {(): 1}
@@ -115,7 +115,6 @@ def test_what_happens_is_counted():
     assert found["wgengine_reconfig_seconds_count"] == {(): 1}
     assert found["wgengine_pings_total"] == {("icmp", "ok"): 1, ("icmp", "error"): 1}
     assert found["wgengine_ping_seconds_sum"] == {("icmp",): 0.004}
-    assert found["wgengine_peer_rtt_seconds"] == {("a",): 0.004}
 
 
 def test_peers_have_names_that_tell_them_apart():
@@ -149,10 +148,28 @@ def test_series_of_single_peers_are_bounded(asked, peers, series):
         assert sum(found.values()) == peers
 
 
-def test_no_series_of_peers_no_rtt():
+def test_what_is_beyond_the_limit_is_added_up_or_the_newest():
+    peers = [Seen(key(number), rx_bytes=number, last_handshake=number or None) for number in (5, 1, 3, 0, 2)]
+    found = read(
+        EngineMetrics(Knobs(metrics_children=2)), snapshot(peers=peers, peer_name=lambda k: f"p{bytes(k)[-1]}")
+    )
+    assert found["wgengine_peer_rx_bytes_total"] == {("p5",): 5, ("p1",): 1, ("other",): 5}
+    assert found["wgengine_peer_last_handshake_seconds"] == {("p5",): 5, ("p1",): 1, ("other",): 3}
+
+
+def test_the_latest_ping_of_peers_that_are_there_is_told():
+    metrics = EngineMetrics(Knobs(metrics_children=2))
+    for number, seconds in ((1, 0.5), (2, 0.2), (1, 0.1), (3, 0.3), (3, 0.4)):
+        metrics.pinged("tsmp", key(number), seconds)
+    assert len(metrics._rtts) == 2
+    snap = snapshot(peers=[Seen(key(1)), Seen(key(4))], peer_name=lambda k: f"p{bytes(k)[-1]}")
+    assert read(metrics, snap)["wgengine_peer_rtt_seconds"] == {("p1",): 0.1}
+
+
+def test_no_series_of_peers_no_ping_of_theirs():
     metrics = EngineMetrics(Knobs(metrics_per_peer=False))
-    metrics.pinged("icmp", "a", 0.1)
-    assert "wgengine_peer_rtt_seconds" not in read(metrics, snapshot())
+    metrics.pinged("icmp", key(1), 0.1)
+    assert "wgengine_peer_rtt_seconds" not in read(metrics, snapshot(peers=[Seen(key(1))]))
 
 
 def test_calls_that_hung_are_counted_by_call_and_together():
@@ -172,7 +189,7 @@ def test_row_37_two_engines_count_apart():
 def test_the_document_has_every_metric_with_its_labels(device):
     health = Health()
     metrics = EngineMetrics()
-    metrics.pinged("icmp", "a", 0.1)
+    metrics.pinged("icmp", key(1), 0.1)
     snap = Snapshot(
         version=wgengine.__version__,
         mode="fake",

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from wgengine.health.conflicts import address_conflicts, route_conflicts
+from wgengine.health.host import address_conflicts, forwarding_off, route_conflicts, socket_facts
 from wgengine.health.rules import Facts
 from wgengine.health.tracker import Change, Tracker, Unhealthy
 from wgengine.health.warnable import WARNABLES, Severity, Warnable
@@ -22,5 +22,7 @@ __all__ = [
     "Unhealthy",
     "Warnable",
     "address_conflicts",
+    "forwarding_off",
     "route_conflicts",
+    "socket_facts",
 ]

@@ -76,7 +76,7 @@ ENGINE_FAILED = Warnable(
 NO_UDP4_BIND = Warnable(
     code="no-udp4-bind",
     title="No IPv4 socket",
-    text="The UDP socket for IPv4 could not be opened: {error}. Choose another listen port, or free this one.",
+    text="There is no UDP socket for IPv4: {error}. Peers with IPv4 endpoints cannot be reached; give the host IPv4.",
     depends_on=(NETWORK_STATUS, WANTRUNNING_FALSE),
     impacts_connectivity=True,
 )

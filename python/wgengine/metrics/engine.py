@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from wgengine.events import EndpointChanged, Event, EventsLost, HandshakeFailed
 from wgengine.knobs import Knobs
 from wgengine.metrics.drops import Direction, by_tailscaled
-from wgengine.metrics.family import OTHER, Family, Kind, Labels, Sample, bounded
+from wgengine.metrics.family import OTHER, Family, Kind, Labels, Sample
 from wgengine.metrics.registry import Registry
 
 if TYPE_CHECKING:
@@ -105,7 +105,6 @@ class EngineMetrics:
         self.ping_seconds = r.histogram(
             "wgengine_ping_seconds", "How long answered pings took.", ["kind"], buckets=_SECONDS
         )
-        self.peer_rtt = r.gauge("wgengine_peer_rtt_seconds", "The latest ping of a peer.", ["peer"])
         self.endpoint_changes = r.counter(
             "wgengine_peer_endpoint_changes_total", "How often a peer was heard from another address."
         )
@@ -117,6 +116,7 @@ class EngineMetrics:
         )
         self.events_lost = r.counter("wgengine_events_lost_total", "Events of the device that came too fast.")
         self._timeouts = 0
+        self._rtts: dict[PublicKey, float] = {}
         self._declare()
 
     def _declare(self) -> None:
@@ -139,13 +139,15 @@ class EngineMetrics:
         self.reconfigs.inc(result=result)
         self.reconfig_seconds.observe(seconds)
 
-    def pinged(self, kind: str, peer: str, seconds: float | None) -> None:
+    def pinged(self, kind: str, peer: PublicKey, seconds: float | None) -> None:
         """A ping ended; without an answer `seconds` is None."""
         self.pings.inc(kind=kind, result="ok" if seconds is not None else "error")
         if seconds is not None:
             self.ping_seconds.observe(seconds, kind=kind)
-            if self._knobs.metrics_per_peer is not False:
-                self.peer_rtt.set(seconds, peer=peer)
+            self._rtts.pop(peer, None)
+            self._rtts[peer] = seconds
+            if len(self._rtts) > self._knobs.metrics_children:
+                del self._rtts[next(iter(self._rtts))]
 
     def feed(self, event: Event) -> None:
         """Something happened to the engine."""
@@ -171,7 +173,7 @@ class EngineMetrics:
         yield self._handshakes(snapshot)
         asked = self._knobs.metrics_per_peer
         if asked or (asked is None and len(snapshot.peers) <= _PEERS_UNASKED):
-            yield from (bounded(family, self._knobs.metrics_children) for family in _peer_families(snapshot))
+            yield from _peer_families(snapshot, self._rtts, self._knobs.metrics_children)
 
     def _handshakes(self, snapshot: Snapshot) -> Family:
         results = {
@@ -233,23 +235,38 @@ def _own_families(snapshot: Snapshot) -> Iterator[Family]:
     yield _gauge("wgengine_info", "Always 1; the labels say which engine this is.", [Sample(1, info)])
 
 
-def _peer_families(snapshot: Snapshot) -> Iterator[Family]:
-    each = list(zip(_peer_labels(snapshot), snapshot.peers, strict=True))
-    received = [Sample(peer.rx_bytes, labels) for labels, peer in each]
+def _peer_families(snapshot: Snapshot, rtts: Mapping[PublicKey, float], limit: int) -> Iterator[Family]:
+    """Those of the first peers one by one; the rest, which may be very many, costs no more than an addition."""
+    labels = _peer_labels(snapshot, limit)
+
+    def samples(
+        value: Callable[[PeerSeen], float | None], fold: Callable[[Iterable[float]], float]
+    ) -> Iterator[Sample]:
+        for label, peer in zip(labels, snapshot.peers, strict=False):
+            if (own := value(peer)) is not None:
+                yield Sample(own, label)
+        rest = [own for peer in snapshot.peers[limit:] if (own := value(peer)) is not None]
+        if rest:
+            yield Sample(fold(rest), (("peer", OTHER),))
+
+    received = samples(lambda peer: peer.rx_bytes, sum)
     yield _counter("wgengine_peer_rx_bytes_total", "Bytes received from a peer.", received)
-    sent = [Sample(peer.tx_bytes, labels) for labels, peer in each]
+    sent = samples(lambda peer: peer.tx_bytes, sum)
     yield _counter("wgengine_peer_tx_bytes_total", "Bytes sent to a peer.", sent)
-    shaken = [Sample(peer.last_handshake, labels) for labels, peer in each if peer.last_handshake is not None]
+    shaken = samples(lambda peer: peer.last_handshake, max)
     text = "When the latest handshake of a peer was, in Unix time."
     yield _gauge("wgengine_peer_last_handshake_seconds", text, shaken)
+    pinged = samples(lambda peer: rtts.get(peer.public_key), max)
+    yield _gauge("wgengine_peer_rtt_seconds", "The latest ping of a peer.", pinged)
 
 
-def _peer_labels(snapshot: Snapshot) -> list[Labels]:
+def _peer_labels(snapshot: Snapshot, limit: int) -> list[Labels]:
     """A peer's name, or so much of its key as tells it from others; no two are alike, whoever chose the name."""
-    keys = [peer.public_key.to_base64() for peer in snapshot.peers]
+    peers = snapshot.peers[:limit]
+    keys = [peer.public_key.to_base64() for peer in peers]
     taken = {OTHER, *keys}  # so that a peer's whole key is its own, whatever others are called
     labels: list[Labels] = []
-    for key, peer in zip(keys, snapshot.peers, strict=True):
+    for key, peer in zip(keys, peers, strict=True):
         wanted = (snapshot.peer_name(peer.public_key), key[:8])
         word = next((word for word in wanted if word and word not in taken), key)
         taken.add(word)

@@ -1,4 +1,4 @@
-"""One metric with its samples, as Prometheus knows it; and how many samples it may have."""
+"""One metric with its samples, as Prometheus knows it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["OTHER", "Family", "Kind", "Labels", "Sample", "bounded", "labels_fit"]
+__all__ = ["OTHER", "Family", "Kind", "Labels", "Sample", "labels_fit"]
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 Labels: TypeAlias = tuple[tuple[str, str], ...]
@@ -49,17 +49,3 @@ def labels_fit(names: Iterable[str]) -> tuple[str, ...]:
         if not _LABEL.fullmatch(name) or name == "le":
             raise ValueError(f"{name!r} is no name of a label; use letters, digits and _")
     return names
-
-
-def bounded(family: Family, limit: int) -> Family:
-    """With at most `limit` samples and one for the rest: the sum of a counter, the largest of a gauge.
-
-    Which come first is for the caller to keep the same, or the rest's sum would go down.
-    """
-    if len(family.samples) <= limit:
-        return family
-    kept, rest = family.samples[:limit], family.samples[limit:]
-    values = [sample.value for sample in rest]
-    total = sum(values) if family.kind == "counter" else max(values)
-    other = Sample(total, tuple((name, OTHER) for name, _ in rest[0].labels))
-    return Family(name=family.name, kind=family.kind, help=family.help, samples=(*kept, other))

@@ -209,6 +209,13 @@ impl Device {
         Ok(self.ours()?.totals().into_iter().collect())
     }
 
+    /// How many UDP sockets there are of each family, the smallest buffers that the kernel granted one of them, and what
+    /// was asked for. Raises OSError.
+    fn sockets(&self) -> PyResult<BTreeMap<&'static str, u64>> {
+        let (_, sockets) = self.ours()?.shared().sockets();
+        Ok(sockets.summary().map_err(|e| error::os(&e, "sockets"))?.into_iter().collect())
+    }
+
     /// Which offloads are in use.
     fn offloads(&self) -> PyResult<BTreeMap<&'static str, bool>> {
         let offloads = &self.ours()?.shared().offloads;

@@ -17,6 +17,9 @@ pub(super) const RECEIVE_PKTINFO: libc::c_int = libc::IP_PKTINFO;
 /// The control message that says by which size datagrams were joined.
 pub(super) const JOINED: Option<(libc::c_int, libc::c_int)> = Some((libc::SOL_UDP, UDP_GRO));
 
+/// A buffer's size is told with as much again for the kernel's own use.
+pub(super) const REPORTED: u64 = 2;
+
 /// Our address that a datagram came to, or for a broadcast the one that answers leave from.
 pub(super) fn local(info: &libc::in_pktinfo) -> libc::in_addr {
     info.ipi_spec_dst

@@ -17,6 +17,9 @@ pub(super) const JOINED: Option<(libc::c_int, libc::c_int)> = None;
 /// An interface's full queue drains in far less time than these turns of other threads take.
 const FULL_TRIES: usize = 8;
 
+/// A buffer's size is told as it was set.
+pub(super) const REPORTED: u64 = 1;
+
 /// Our address that a datagram came to; the other field is for sending only.
 pub(super) fn local(info: &libc::in_pktinfo) -> libc::in_addr {
     info.ipi_addr

@@ -97,6 +97,22 @@ impl Sockets {
         Ok(Sockets { port, v4: v4.into_iter().collect(), v6: v6.into_iter().collect(), routes })
     }
 
+    /// How many there are of each family, and of the buffers that all were to have the least that one was granted.
+    pub fn summary(&self) -> io::Result<[(&'static str, u64); 5]> {
+        let mut least = [socket::BUFFER as u64; 2];
+        for socket in self.all() {
+            let granted = socket.granted()?;
+            least = [least[0].min(granted[0]), least[1].min(granted[1])];
+        }
+        Ok([
+            ("ipv4", self.v4.len() as u64),
+            ("ipv6", self.v6.len() as u64),
+            ("receive_buffer", least[0]),
+            ("send_buffer", least[1]),
+            ("wanted_buffer", socket::BUFFER as u64),
+        ])
+    }
+
     pub fn all(&self) -> impl Iterator<Item = &Socket> {
         self.v4.iter().chain(&self.v6)
     }

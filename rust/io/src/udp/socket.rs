@@ -2,7 +2,7 @@
 
 use super::address::Raw;
 use super::ancillary::Ancillary;
-use super::system::RECEIVE_PKTINFO;
+use super::system::{RECEIVE_PKTINFO, REPORTED};
 use super::Family;
 use crate::fd::{self, Held};
 use std::io;
@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use wgengine_core::tunnel::endpoint::Endpoint;
 
 /// As much as one busy tunnel can have under way; the kernel may grant less.
-const BUFFER: libc::c_int = 7 << 20;
+pub(super) const BUFFER: libc::c_int = 7 << 20;
 
 /// A bound socket.
 #[derive(Debug)]
@@ -70,6 +70,23 @@ impl Socket {
             return Err(io::Error::last_os_error());
         }
         Ok(raw.address().map_or(0, |address| address.port()))
+    }
+
+    /// The bytes that the kernel granted of those asked for, to receive and to send.
+    pub fn granted(&self) -> io::Result<[u64; 2]> {
+        let mut granted = [0; 2];
+        for (option, granted) in [libc::SO_RCVBUF, libc::SO_SNDBUF].into_iter().zip(&mut granted) {
+            let (mut value, mut len) = (0 as libc::c_int, size_of::<libc::c_int>() as libc::socklen_t);
+            // SAFETY: both out-pointers are valid for the call.
+            let failed = unsafe {
+                libc::getsockopt(self.as_raw_fd(), libc::SOL_SOCKET, option, (&raw mut value).cast(), &mut len) < 0
+            };
+            if failed {
+                return Err(io::Error::last_os_error());
+            }
+            *granted = value.max(0) as u64 / REPORTED;
+        }
+        Ok(granted)
     }
 
     /// One datagram, for handshakes and keepalives; without its source where the kernel refuses that one.

@@ -137,6 +137,28 @@ fn row_17_tsmp_of_the_host_and_tsmp_that_is_not_for_us_ends() {
 }
 
 #[test]
+fn row_17_tsmp_reaches_no_host_in_pieces_or_behind_other_headers() {
+    let (a, b) = tailnet();
+    let four = Tsmp::Ping([1; 8]).packet(A.into(), B.into()).unwrap();
+    let first = [&four[..6], &[0x20, 0], &four[8..]].concat();
+    let later = [&four[..6], &[0, 2], &four[8..]].concat();
+    let six = |headers: &[u8], next: u8| {
+        let body = [headers, b"p12345678"].concat();
+        build::ip(address(A6), address(B6), next, 0, &body).unwrap()
+    };
+    let fragment = six(&[99, 0, 0, 1, 0, 0, 0, 7], 44);
+    let second = six(&[99, 0, 0, 8, 0, 0, 0, 7], 44);
+    for piece in [first, later, fragment, second] {
+        a.device.shared().inject(piece).unwrap();
+    }
+    eventually("pieces are no messages", || b.dropped(Drop::MalformedTsmp) == 4);
+    // Behind a hop-by-hop header and an authentication header it is one, and is answered.
+    a.device.shared().inject(six(&[51, 0, 1, 4, 0, 0, 0, 0, 99, 1, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1], 0)).unwrap();
+    eventually("the answer comes", || a.dropped(Drop::UnsolicitedPong) == 1);
+    nothing_else_comes_out(&a, &b, A, B);
+}
+
+#[test]
 fn a_disco_key_is_told_and_a_flood_of_them_is_not() {
     let (a, b) = tailnet();
     for (source, destination) in families() {

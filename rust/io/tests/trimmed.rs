@@ -224,6 +224,19 @@ fn node_key() -> PublicKey {
 }
 
 #[test]
+fn a_replacement_that_does_not_speak_of_it_leaves_nobody_trimmed() {
+    let (a, b) = pair();
+    a.change(trim(b.key, true));
+    let replace = |peer: PeerPlan| {
+        let plan = Plan { replace_peers: true, peers: vec![peer], ..Plan::default() };
+        a.device.shared().commit(&plan).unwrap();
+        a.peer_state(&b.key).trimmed
+    };
+    assert!(replace(trim(b.key, true)));
+    assert!(!replace(PeerPlan::new(b.key)));
+}
+
+#[test]
 fn to_look_changes_nothing() {
     let (a, b) = pair();
     a.change(trim(b.key, true));

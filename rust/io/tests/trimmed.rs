@@ -129,6 +129,10 @@ fn an_attempt_ends_when_its_peer_is_trimmed_and_packets_that_wait_keep_it_awake(
     a.change(trim(peer.key, true));
     assert_eq!(woke(&a), [(peer.key, Traffic::Sent)], "whoever wants it trimmed has not heard yet");
     assert!(!a.peer_state(&peer.key).trimmed);
+    // Before a retry would be due.
+    middle.socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    a.change(reset(peer.key));
+    assert_eq!(middle.receive().len(), 148, "a packet waits, so a reset begins a new attempt");
     // Without a packet: the attempt of a keepalive.
     let other = node();
     let second = Middle::new();

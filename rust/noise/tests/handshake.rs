@@ -7,6 +7,7 @@ use common::*;
 use std::time::Duration;
 use wgengine_core::observe::drop::Drop;
 use wgengine_core::plan::Secret;
+use wgengine_core::tunnel::timers::Due;
 use wgengine_core::wire::wireguard::{receiver, sender, Message, RESPONSE_LEN};
 use wgengine_noise::{generate_psk, read_initiation};
 
@@ -141,4 +142,47 @@ fn keys_that_change_while_a_handshake_is_computed_make_it_worthless() {
     a.peer.remove();
     assert_eq!(a.peer.finished(work, outcome, address(ADDRESS_B), now(0)), Err(Drop::UnknownIndex));
     assert!(!a.peer.can_send(now(0).tick));
+}
+
+/// Otherwise the peer would have to ask again, five seconds later.
+#[test]
+fn an_answer_that_is_being_written_outlives_a_reset_and_ends_a_sleep() {
+    for trimmed in [true, false] {
+        let (mut a, mut b) = pair();
+        let initiation = a.initiate(0).unwrap();
+        let timestamp = read_initiation(&b.identity, &initiation).unwrap().timestamp(&b.identity).unwrap();
+        let mut work = b.peer.take_initiation(timestamp, now(0).tick).unwrap();
+        let response = work.answer(&b.identity, &initiation, || 9);
+        if trimmed {
+            assert!(b.peer.trim(now(0).tick));
+        } else {
+            assert!(!b.peer.reset_sessions(now(0).tick), "nothing waits");
+        }
+        let answer = b.peer.answered(work, response, timestamp, address(ADDRESS_A), now(0).tick);
+        let (response, _) = answer.unwrap();
+        assert!(!b.peer.is_trimmed());
+        a.finish(0, ADDRESS_B, &response).unwrap();
+        let sealed = a.seal(&packet(7)).unwrap();
+        assert_eq!(b.open(0, &sealed), Ok(packet(7)));
+    }
+}
+
+#[test]
+fn a_trimmed_peer_hears_what_the_other_side_can_still_send_and_then_keeps_nothing() {
+    let (mut a, mut b) = pair();
+    shake(&mut a, &mut b, 0);
+    b.peer.timers.set_persistent(25, now(0).tick);
+    assert!(b.peer.trim(now(100).tick));
+    let last = a.seal(&packet(7)).unwrap();
+    assert_eq!(b.open(179, &last), Ok(packet(7)));
+    assert_eq!(b.peer.timers.next(), Some(now(180).tick), "nothing before it but to forget");
+    assert_eq!(b.peer.poll(now(180).tick), Some(Due::Forget));
+    assert_eq!((b.peer.poll(now(180).tick), b.peer.timers.next()), (None, None));
+    let index = b.peer.take_retired();
+    assert_eq!(index.map(|all| all.len()), Some(1), "its index is free again");
+    // Trimmed when nobody can send any more, it forgets at once.
+    let (mut a, mut b) = pair();
+    shake(&mut a, &mut b, 0);
+    assert!(b.peer.trim(now(300).tick));
+    assert_eq!((b.peer.timers.next(), b.peer.take_retired().map(|all| all.len())), (None, Some(1)));
 }

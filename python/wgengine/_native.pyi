@@ -89,7 +89,12 @@ class PresharedKey:
 
 @final
 class PeerPlan:
-    """What is to change about one peer; whatever is not named stays."""
+    """What is to change about one peer; whatever is not named stays.
+
+    `reset_session` ends sessions and attempts, so that the next packet shakes hands; a peer that has none does not
+    notice. A peer that is `trimmed` sends nothing by itself until there is traffic, of which nothing is lost and which
+    is told as `peer_woke`; so is, instead of being trimmed, a peer for which packets wait. False wakes it, untold.
+    """
 
     def __new__(
         cls,

@@ -79,7 +79,7 @@ class Fake:
     def whois(self, ip: str) -> object | None:
         return whois(ip, NETMAP, INDEX)
 
-    def metrics_text(self) -> str:
+    async def metrics_text(self) -> str:
         return self.metrics
 
     def events(self) -> Subscription:

@@ -20,7 +20,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]
 
 def test_text_is_the_engines_own(served: Serving, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["metrics"]) == 0
-    assert capsys.readouterr().out == served.fake.metrics_text()
+    assert capsys.readouterr().out == served.fake.metrics
 
 
 def test_json_has_an_object_for_each_sample(served: Serving, capsys: pytest.CaptureFixture[str]) -> None:

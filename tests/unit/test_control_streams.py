@@ -53,6 +53,27 @@ def test_events_come_typed_until_the_engine_ends(served: Serving, client: Client
     assert client.whois("192.0.2.1") is None
 
 
+def test_server_that_is_closed_ends_its_streams_in_order(served: Serving, client: Client) -> None:
+    events = client.events()
+    ending = threading.Thread(target=lambda: (served.publish(EventsLost(time=2.0, count=1)), served.close()))
+    ending.start()
+    assert [event["event"] for event in events] == ["EventsLost"]
+    ending.join()
+
+
+def test_server_that_is_closed_does_not_wait_long_for_who_does_not_read(
+    served: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_FAREWELL_S", 0.02)
+    with Raw(served.path) as lazy:
+        lazy.read()
+        lazy.socket.sendall(b'{"id": 1, "verb": "events"}\n')
+        for number in range(200):
+            served.publish(*(SessionUp(time=float(number), peer=KEY, initiator="x" * 10_000) for _ in range(8)))  # type: ignore[arg-type]
+        served.close()
+        assert not served.server._clients
+
+
 def test_uvloop_serves_as_well(folder: Path) -> None:
     uvloop = pytest.importorskip("uvloop")
     with serving(str(folder / "wg0.sock"), new_loop=uvloop.new_event_loop) as served, Client(served.path) as client:

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import wgengine
 from wgengine.control import place, wire
@@ -26,6 +26,7 @@ log = logging.getLogger("wgengine.control")
 
 _CLIENTS: Final = 16
 _PATIENCE_S: Final = 10.0  # with one that began a request and does not go on, or does not take its answer
+_FAREWELL_S: Final = 1.0  # for the last lines of streams, when the engine ends
 _PIECE: Final = 1 << 16
 
 
@@ -39,6 +40,7 @@ class ControlServer:
         self._server: asyncio.Server | None = None
         self._inode: tuple[int, int] | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self._streams: dict[Stream, asyncio.Task[Any]] = {}  # and whose they are
         self._one_body = asyncio.Lock()  # a netmap may be large: one at a time
 
     async def start(self) -> None:
@@ -51,7 +53,7 @@ class ControlServer:
         log.info("%s: %s is served", self._name, self.path)
 
     async def close(self) -> None:
-        """End every connection and remove the socket, if it is still ours. Again: does nothing."""
+        """End every stream and connection, and remove the socket, if it is still ours. Again: does nothing."""
         server, self._server = self._server, None
         if server is None:
             return
@@ -60,6 +62,11 @@ class ControlServer:
             about = os.lstat(self.path)
             if (about.st_dev, about.st_ino) == self._inode:
                 os.unlink(self.path)
+        streaming = list(self._streams.values())
+        for stream in self._streams:
+            stream.items.close()
+        if streaming:
+            await asyncio.wait(streaming, timeout=_FAREWELL_S)
         for client in self._clients:
             client.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
@@ -112,6 +119,8 @@ class ControlServer:
                 asking = asyncio.ensure_future(_next(reader))
                 if isinstance(result, Stream):
                     await self._stream(result, request, writer, until=asking)
+                if self._server is None:  # closed
+                    return
         except Refused as refused:
             await _send(writer, wire.error_line(refused.number, refused.error))
         finally:
@@ -142,10 +151,14 @@ class ControlServer:
         self, stream: Stream, request: Request, writer: asyncio.StreamWriter, *, until: asyncio.Future[Request | None]
     ) -> None:
         """Send what comes, until nothing more will, or the client says something else or leaves."""
+        client = asyncio.current_task()
+        assert client is not None
+        self._streams[stream] = client
         sending = asyncio.ensure_future(_send_all(stream, request, writer))
         try:
             await asyncio.wait((sending, until), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            del self._streams[stream]
             sending.cancel()
             stream.items.close()
             (ended,) = await asyncio.gather(sending, return_exceptions=True)

@@ -47,7 +47,7 @@ class Served(Protocol):
     ) -> object: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Stream:
     """An answer that goes on."""
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from lab import need
 from peers import build
+from peers.process import LabError
 from peers.seed_model import EDGES, SeedModel
 from peers.twin import Answer, Twin, free_port, owner
+from peers.twin_compare import difference, record
 from peers.twin_sequences import Reconfig, node_key, sequence, twin_commands
 
 
@@ -72,3 +75,29 @@ def test_a_sequence_is_always_the_same_and_has_everything() -> None:
     sizes = [len(step.peers) for one in made for step in one.steps if isinstance(step, Reconfig)]
     assert min(sizes) <= 1
     assert max(sizes) > 40
+
+
+def test_a_difference_is_found_and_excused_only_by_a_defect(process: Twin) -> None:
+    for made in map(sequence, range(100)):
+        theirs = record(process, made)
+        telling = [at for at, seen in enumerate(theirs.seen) if seen.routers and seen.live]
+        if telling and not theirs.rows[-1]:
+            break
+    assert difference(made, theirs, record(process, made).seen) is None
+    number = telling[-1]
+    seen = theirs.seen[number]
+    assert seen.live is not None
+    for other in (
+        replace(seen, calls=seen.calls[::-1][1:]),
+        replace(seen, routers=({"Routes": []},)),
+        replace(seen, live=frozenset(list(seen.live)[1:])),
+        replace(seen, owner=("aa", False, "0.0.0.0/0")),
+    ):
+        ours = [*theirs.seen[:number], other, *theirs.seen[number + 1 :]]
+        with pytest.raises(LabError, match=f"step {number}"):
+            difference(made, theirs, ours)
+        defect = frozenset({1})
+        shown = replace(theirs, rows=(*theirs.rows[:number], *[defect] * (len(theirs.rows) - number)))
+        found = difference(made, shown, ours)
+        assert found is not None
+        assert (found.step, found.rows) == (number, defect)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import lru_cache
 
 import pytest
+from peers.our_inputs import our_config, our_netmap, public
 from peers.seed_model import EDGES, SeedModel
 from peers.twin_sequences import (
     Ask,
@@ -19,30 +19,11 @@ from peers.twin_sequences import (
     Received,
     Reconfig,
     Sent,
-    SomePeer,
     Step,
-    netmap_json,
     sequence,
 )
-from wgengine.config import Config, Peer
-from wgengine.keys import PrivateKey, PublicKey
-from wgengine.netmap import NetMap as OurNetMap
 from wgengine.peers import PeerIndex
 from wgengine.trim import Decision, Trimmer
-
-
-@lru_cache(maxsize=100_000)
-def public(key: str) -> PublicKey:
-    return PublicKey.from_hex(key)
-
-
-@lru_cache(maxsize=100_000)
-def peer(some: SomePeer) -> Peer:
-    return Peer(
-        public_key=public(some.key),
-        disco_key=public(some.disco) if some.disco else None,
-        allowed_ips=some.allowed_ips,
-    )
 
 
 class Ours:
@@ -54,14 +35,12 @@ class Ours:
 
     def step(self, step: Step, now: float) -> None:
         match step:
-            case Reconfig(private_key=private, addresses=addresses, peers=peers):
-                config = Config(
-                    private_key=PrivateKey.from_hex(private), addresses=addresses, peers=[peer(some) for some in peers]
-                )
+            case Reconfig():
+                config = our_config(step)
                 self.decided(self.trimmer.reconfigured(config.peers, now))
                 self.index.set_config(config)
             case NetMap():
-                self.index.set_netmap(OurNetMap.from_dict(netmap_json(step)))
+                self.index.set_netmap(our_netmap(step))
             case Sent(ip=ip):
                 if route := self.index.route(ip):
                     self.decided(self.trimmer.sent(route, now))

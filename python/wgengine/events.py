@@ -28,6 +28,7 @@ __all__ = [
     "EventsLost",
     "Failed",
     "HandshakeFailed",
+    "HandshakeUnanswered",
     "HealthChanged",
     "LinkChanged",
     "OffloadOff",
@@ -59,6 +60,13 @@ class SessionUp(Event):
 
     peer: PublicKey
     initiator: bool  # whether we began it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakeUnanswered(Event):
+    """A peer did not answer three handshakes in a row, 15 s long; more are tried."""
+
+    peer: PublicKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +213,7 @@ class EventsLost(Event):
 
 _NATIVE: dict[str, type[Event]] = {
     "session_up": SessionUp,
+    "handshake_unanswered": HandshakeUnanswered,
     "handshake_failed": HandshakeFailed,
     "endpoint_changed": EndpointChanged,
     "path_too_small": PathTooSmall,

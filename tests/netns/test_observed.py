@@ -73,6 +73,20 @@ def test_a_session_is_an_event_on_both_sides(lab: Lab) -> None:
         assert device.report()["counters"]["handshakes_completed"] == 1
 
 
+def test_a_peer_that_answers_no_handshake_is_an_event_long_before_it_is_given_up(lab: Lab) -> None:
+    a, b = lab.pair()
+    device, nobody = lab.watched(a), pubkey(genkey())
+    device.address("10.9.0.1/24")
+    device.up()
+    device.wg_set("listen-port", "0", "private-key", "/dev/stdin", stdin=device.private)
+    device.wg_set("peer", nobody, "endpoint", f"{b.ipv4}:{PORT}", "allowed-ips", "10.9.0.2/32")
+    a.attempt("ping", "-n", "-c", "1", "-W", "1", "10.9.0.2")
+    told = [{"peer": nobody}]
+    until(lambda: device.events("handshake_unanswered") == told, "three tries of 5 s each are told", timeout_s=40)
+    assert device.events("handshake_failed") == []
+    assert device.report()["counters"]["handshakes_initiated"] >= 3
+
+
 def test_n08_roaming_is_an_event(lab: Lab) -> None:
     tunnel = watched_pair(lab)
     a, b = tunnel.devices

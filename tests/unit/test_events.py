@@ -13,6 +13,7 @@ PEER = PublicKey.from_bytes(bytes([7]) * 32)
 
 NATIVE = {
     "session_up": ({"peer": PEER, "initiator": True}, events.SessionUp),
+    "handshake_unanswered": ({"peer": PEER}, events.HandshakeUnanswered),
     "handshake_failed": ({"peer": PEER}, events.HandshakeFailed),
     "endpoint_changed": ({"peer": PEER, "endpoint": "192.0.2.1:1"}, events.EndpointChanged),
     "path_too_small": ({"peer": PEER, "endpoint": "192.0.2.1:1"}, events.PathTooSmall),

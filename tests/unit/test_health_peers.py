@@ -5,6 +5,7 @@ from wgengine.events import (
     ConfigChanged,
     EndpointChanged,
     HandshakeFailed,
+    HandshakeUnanswered,
     LinkChanged,
     PathTooSmall,
     Resolved,
@@ -46,6 +47,15 @@ def test_a_peer_that_does_not_answer_is_shown_at_once_until_it_does(troubles, tr
     assert tracker.current(1000.0)["peer-handshake-failing"].broken_since == 910.0
     assert troubles.feed(SessionUp(time=0, peer=A, initiator=True), 1001.0)
     assert texts(troubles, tracker, 1001.0) == {}
+
+
+def test_a_peer_is_shown_as_soon_as_three_handshakes_went_unanswered(troubles, tracker):
+    troubles.feed(HandshakeUnanswered(time=0, peer=A), 1000.0)
+    assert texts(troubles, tracker, 1000.0) == {"peer-handshake-failing": "a"}
+    troubles.feed(HandshakeFailed(time=0, peer=A), 1075.0)
+    texts(troubles, tracker, 1075.0)
+    assert tracker.current(1075.0)["peer-handshake-failing"].broken_since == 985.0
+    assert troubles.due() == 1255.0
 
 
 def test_a_peer_that_nobody_sends_to_any_more_is_forgotten(troubles, tracker):

@@ -12,6 +12,7 @@ from wgengine.events import (
     EndpointChanged,
     Event,
     HandshakeFailed,
+    HandshakeUnanswered,
     LinkChanged,
     PathTooSmall,
     Resolved,
@@ -29,7 +30,8 @@ __all__ = ["PeerTroubles", "short_name"]
 
 Name: TypeAlias = Callable[[PublicKey], str]
 
-_ATTEMPT_S = 90.0  # REKEY_ATTEMPT_TIME: for so long a peer had not answered when its attempt ended
+_UNANSWERED_S = 15.0  # three times REKEY_TIMEOUT: for so long a peer had not answered when that was told first
+_ATTEMPT_S = 90.0  # REKEY_ATTEMPT_TIME: and for so long when its attempt ended
 _FORGOTTEN_S = 2 * _ATTEMPT_S  # no further attempt has failed since: nothing is sent to that peer any more
 _SMALL_PATH_S = 600.0
 _FLAPPING_S = 60.0
@@ -133,6 +135,8 @@ class PeerTroubles:
     def feed(self, event: Event, now: float) -> bool:
         """Take an event in. True: it may have made or mended a trouble."""
         match event:
+            case HandshakeUnanswered(peer=peer):
+                self._silent.add(peer, now, since=now - _UNANSWERED_S)
             case HandshakeFailed(peer=peer):
                 self._silent.add(peer, now, since=now - _ATTEMPT_S)
             case SessionUp(peer=peer):

@@ -432,7 +432,11 @@ impl Control {
     fn act(&mut self, cell: &Arc<PeerCell>, mut peer: parking_lot::MutexGuard<'_, Peer<Boring>>, due: Due) {
         match due {
             Due::Initiate => {
+                let unanswered = peer.timers.is_unanswered();
                 drop(peer);
+                if unanswered {
+                    self.shared.ring.push(Event::HandshakeUnanswered { peer: cell.key });
+                }
                 self.initiate(cell);
             }
             Due::Keepalive => {

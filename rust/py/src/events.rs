@@ -15,6 +15,10 @@ pub fn describe(event: &Event, fields: &Bound<'_, PyDict>) -> PyResult<&'static 
             fields.set_item("initiator", initiator)?;
             "session_up"
         }
+        Event::HandshakeUnanswered { peer: key } => {
+            peer(key)?;
+            "handshake_unanswered"
+        }
         Event::HandshakeFailed { peer: key } => {
             peer(key)?;
             "handshake_failed"

@@ -25,6 +25,8 @@ pub enum Traffic {
 pub enum Event {
     /// A handshake ended in a session; `initiator` says who began it.
     SessionUp { peer: PublicKey, initiator: bool },
+    /// Three initiations of an attempt went unanswered; it goes on.
+    HandshakeUnanswered { peer: PublicKey },
     /// An attempt ended without a session after REKEY_ATTEMPT_TIME.
     HandshakeFailed { peer: PublicKey },
     /// An authenticated packet came from another address: the peer moved.

@@ -12,6 +12,8 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const REKEY_TIMEOUT_JITTER: Duration = Duration::from_millis(333);
 /// Old keys are forgotten in steps, so that a thousand silent peers cost few wake-ups.
 const FORGET_STEP: Duration = Duration::from_secs(16);
+/// Who has not answered so many initiations, one every REKEY_TIMEOUT, most likely will not.
+const UNANSWERED_TRIES: u32 = 3;
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +123,11 @@ impl Timers {
     /// May a new initiation go out? Not while one is on its way, and never two within REKEY_TIMEOUT.
     pub fn may_initiate(&self, now: Tick) -> bool {
         self.attempt.is_none_or(|a| now.since(a.sent) >= REKEY_TIMEOUT && a.retry.is_some_and(|retry| now >= retry))
+    }
+
+    /// Have just so many initiations of the attempt under way gone out that it is worth telling that none was answered?
+    pub fn is_unanswered(&self) -> bool {
+        self.attempt.is_some_and(|a| a.tries == UNANSWERED_TRIES)
     }
 
     pub fn attempting(&self) -> bool {
@@ -305,6 +312,22 @@ mod tests {
         timers.wait_for_turn(at(300));
         timers.initiation_sent(at(387), NONE);
         assert_eq!(timers.poll(at(392)), Some(Due::GiveUp { tried: true }), "and no further try after that");
+    }
+
+    #[test]
+    fn three_initiations_without_an_answer_are_told_once() {
+        let mut timers = Timers::default();
+        let mut told = vec![];
+        timers.initiation_sent(at(0), NONE);
+        for now in 1..90 {
+            if timers.poll(at(now)) == Some(Due::Initiate) {
+                told.extend(timers.is_unanswered().then_some(now));
+                timers.initiation_sent(at(now), NONE);
+            }
+        }
+        assert_eq!(told, [15]);
+        timers.session_made(at(90));
+        assert!(!timers.is_unanswered());
     }
 
     #[test]

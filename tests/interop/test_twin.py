@@ -7,6 +7,7 @@ numbered ones show a defect that our engine does not have (docs/seed.md).
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -334,6 +335,21 @@ def test_row_02_a_failed_router_skips_dns_and_bird(process: Twin) -> None:
     process.netmap({"SelfNode": me, "Peers": []})
     answer = process.reconfig(wireguard(ONE), ROUTER, DNS, fail=["router.set"])
     assert answer.order == ["device.set", "router.set!"]
+
+
+@pytest.mark.parametrize(
+    ("fail", "order"),
+    [("router.up", ["router.up!"]), ("router.clear", ["router.up", "router.clear!"])],
+)
+def test_row_14_an_engine_that_fails_to_start_takes_nothing_down(fail: str, order: list[str]) -> None:
+    """Its list of what to close was copied while it was empty: not even the port is free again."""
+    with Twin() as own:
+        port = free_port()
+        answer = own.new(listen_port=port, bird=True, fail=[fail])
+        assert "failed, as it was asked to" in answer.error
+        assert answer.order == ["bird.disable", *order]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other, pytest.raises(OSError, match="in use"):
+            other.bind(("", port))
 
 
 # -- Whose an address is.

@@ -121,9 +121,13 @@ class Twin:
 
     # -- one engine ---------------------------------------------------------------------------------------------------
 
-    def new(self, *, listen_port: int = 0, bird: bool = False) -> Answer:
-        """Closes the engine that is there and makes another; the value is the port that it has bound."""
-        return self._unless_refused({"do": "new", "listen_port": listen_port, "bird": bird})
+    def new(self, *, listen_port: int = 0, bird: bool = False, fail: Sequence[str] = ()) -> Answer:
+        """Closes the engine that is there and makes another; the value is the port that it has bound.
+
+        `fail` names calls that are to fail on the way; then there is no engine, and the answer is its refusal.
+        """
+        command = {"do": "new", "listen_port": listen_port, "bird": bird, "fail": list(fail)}
+        return self.ask(command) if fail else self._unless_refused(command)
 
     def reconfig(
         self,

@@ -139,9 +139,11 @@ func (d *driver) start(c command) answer {
 		envknob.Setenv(name, "")
 	}
 	clear(d.environment)
-	engine, err := newEngine(c.ListenPort, c.BIRD)
+	recorder := &recorder{}
+	recorder.failNext(c.Fail)
+	engine, err := newEngine(c.ListenPort, c.BIRD, recorder)
 	if err != nil {
-		return answer{Error: err.Error()}
+		return answer{Error: err.Error(), Calls: recorder.take()}
 	}
 	d.engine, d.wg, d.router, d.dns = engine, empty, empty, empty
 	return answer{Value: engine.sock.LocalPort(), Calls: engine.take()}

@@ -49,10 +49,11 @@ type engine struct {
 	lives    map[key.NodePublic][]*wireguard.Peer
 }
 
-func newEngine(port uint16, bird bool) (*engine, error) {
+// newEngine makes one. What is to fail while it is made, and what was called, is the recorder's.
+func newEngine(port uint16, bird bool, recorder *recorder) (*engine, error) {
 	bus := eventbus.New()
 	e := &engine{
-		recorder: &recorder{},
+		recorder: recorder,
 		bus:      bus,
 		links:    eventbus.Publish[netmon.ChangeDelta](bus.Client("twin")),
 		tun:      newDevice(),

@@ -96,7 +96,7 @@ def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             stack += ((f"{path}[{i}]", part) for i, part in enumerate(value))
 
 
-_PLAIN_NAME = re.compile(r"\w{1,60}")
+_PLAIN_NAME = re.compile(r"\w{1,40}")  # shorter than any key
 
 
 def _below(path: str, name: str) -> str:

@@ -6,11 +6,13 @@ names where it stands. Unknown names are kept in `extra`. Host bits of a prefix 
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from wgengine.document import NOTHING, Fields, Raw, data_of, loads, raw
 from wgengine.errors import ConfigError
 from wgengine.keys import PrivateKey, PublicKey
 from wgengine.netmap_dns import NetMapDNS
-from wgengine.node import Hostinfo, Node, Reading, read_node_key, without_empty
+from wgengine.node import Hostinfo, Node, Reading, read_node_key, written
 
 __all__ = ["Hostinfo", "NetMap", "NetMapDNS", "Node", "UserProfile"]
 
@@ -61,15 +63,15 @@ class UserProfile:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        return without_empty(
+        return written(
+            self.extra,
             {
                 "ID": self.id,
                 "LoginName": self.login_name,
                 "DisplayName": self.display_name,
                 "ProfilePicURL": self.profile_pic_url,
                 "Groups": list(self.groups),
-                **(data_of(self.extra) or {}),
-            }
+            },
         )
 
 
@@ -133,7 +135,14 @@ class NetMap:
     def with_peer(self, node: Node) -> NetMap:
         """This netmap with `node` in place of the peer with its key, or else as its last."""
         at = next((i for i, peer in enumerate(self.peers) if peer.key == node.key), len(self.peers))
-        return self.replace(peers=(*self.peers[:at], node, *self.peers[at + 1 :]))
+        peers = (*self.peers[:at], node, *self.peers[at + 1 :])
+        if at == len(self.peers) or _claims(self.peers[at]) != _claims(node):
+            return self.replace(peers=peers)
+        # it claims nothing new: the others need not be looked at
+        twin = object.__new__(NetMap)
+        for each in fields(NetMap):
+            object.__setattr__(twin, each.name, peers if each.name == "peers" else getattr(self, each.name))
+        return twin
 
     def without_peer(self, key: PublicKey) -> NetMap:
         """This netmap without the peer that has this key."""
@@ -171,11 +180,12 @@ class NetMap:
     @classmethod
     def from_json(cls, text: str | bytes, *, source: str = "<netmap>") -> NetMap:
         """Read a JSON text; `source` names it in errors."""
-        data = loads(text, source)
-        try:
-            return cls.from_dict(data)
-        except ConfigError as error:
-            raise error.at(file=source) from None
+        with _collector_paused():
+            data = loads(text, source)
+            try:
+                return cls.from_dict(data)
+            except ConfigError as error:
+                raise error.at(file=source) from None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NetMap:
@@ -202,7 +212,8 @@ class NetMap:
 
     def to_dict(self, *, private_key: bool = False) -> dict[str, Any]:
         """Plain data for JSON that `from_dict` reads as an equal netmap. The private key is only there if asked for."""
-        made = without_empty(
+        made = written(
+            self.extra,
             {
                 "NodeKey": f"nodekey:{self.node_key.to_hex()}" if self.node_key is not None else "",
                 "SelfNode": self.self_node.to_dict() if self.self_node is not None else None,
@@ -212,8 +223,7 @@ class NetMap:
                 "UserProfiles": {str(profile.id): profile.to_dict() for profile in self.user_profiles},
                 "Domain": self.domain,
                 "DomainAuditLogID": self.domain_audit_log_id,
-                **(data_of(self.extra) or {}),
-            }
+            },
         )
         if self.revision is not None:
             made["revision"] = self.revision
@@ -224,6 +234,23 @@ class NetMap:
     def to_json(self, *, private_key: bool = False) -> str:
         """The text of `to_dict`."""
         return json.dumps(self.to_dict(private_key=private_key), ensure_ascii=False)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Nothing that is made here is part of a cycle; to search it for some would take as long as making it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _claims(node: Node) -> tuple[object, ...]:
+    """What no other node may have."""
+    return node.key, node.addresses, node.stable_id
 
 
 def _check_unique(netmap: NetMap) -> None:
@@ -324,7 +351,7 @@ def _rule_of_match(match: Fields) -> dict[str, Any]:
         "DstPorts": destinations,
         "CapGrant": grants,
     }
-    return without_empty(rule)
+    return {name: value for name, value in rule.items() if value}
 
 
 def _port(destination: Fields, name: str) -> int:

@@ -68,9 +68,8 @@ class NetMapDNS:
             "Domains": [name.removesuffix(".") for name in self.domains],
             "Proxied": self.magic_dns,
             "ExtraRecords": records,
-            **(data_of(self.extra) or {}),
         }
-        return {name: value for name, value in made.items() if value}
+        return {name: value for name, value in made.items() if value} | (data_of(self.extra) or {})
 
 
 def read_resolver(data: Fields) -> Resolver:

@@ -20,7 +20,7 @@ from wgengine.netmap_dns import read_resolver, resolver_to_dict
 if TYPE_CHECKING:
     from wgengine.dns_config import Resolver
 
-__all__ = ["Hostinfo", "Node", "Reading", "read_node_key", "without_empty"]
+__all__ = ["Hostinfo", "Node", "Reading", "read_node_key", "written"]
 
 T = TypeVar("T")
 
@@ -107,14 +107,14 @@ class Hostinfo:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        return without_empty(
+        return written(
+            self.extra,
             {
                 "OS": self.os,
                 "Hostname": self.hostname,
                 "RoutableIPs": list(self.routable_ips),
                 "Services": data_of(self.services),
-                **(data_of(self.extra) or {}),
-            }
+            },
         )
 
 
@@ -252,7 +252,8 @@ class Node:
 
     def to_dict(self) -> dict[str, Any]:
         """What `from_dict` reads, without what is empty."""
-        made = without_empty(
+        made = written(
+            self.extra,
             {
                 "ID": self.id,
                 "StableID": self.stable_id,
@@ -282,8 +283,7 @@ class Node:
                 "IsWireGuardOnly": self.is_wireguard_only,
                 "IsJailed": self.is_jailed,
                 "ExitNodeDNSResolvers": [resolver_to_dict(each) for each in self.exit_node_dns_resolvers],
-                **(data_of(self.extra) or {}),
-            }
+            },
         )
         made["AllowedIPs"] = list(self.allowed_ips)  # also an empty one: its absence would mean the addresses
         if self.online is not None:
@@ -291,9 +291,9 @@ class Node:
         return made
 
 
-def without_empty(data: dict[str, Any]) -> dict[str, Any]:
-    """Without what is read again as the same when it is absent."""
-    return {name: value for name, value in data.items() if value}
+def written(extra: Raw, data: dict[str, Any]) -> dict[str, Any]:
+    """An object of a document: without what is read again as the same when it is absent, and with what is only kept."""
+    return {name: value for name, value in data.items() if value} | (data_of(extra) or {})
 
 
 def read_key(text: str, kind: str) -> PublicKey:

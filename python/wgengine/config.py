@@ -427,15 +427,17 @@ def _flag(value: object, name: str) -> bool:
     return value
 
 
-def masquerade(value: str, version: int) -> str:
+def masquerade(value: object, version: int) -> str:
     """One address of this version, in canonical text."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{quoted(str(value))} is no address; write one as text")
     address = ip_address(value)
     if (":" in address) != (version == 6):
         raise ConfigError(f"{address} is no IPv{version} address; write one")
     return address
 
 
-def _masquerade(value: str | None, version: int, name: str) -> str | None:
+def _masquerade(value: object, version: int, name: str) -> str | None:
     try:
         return None if value is None else masquerade(value, version)
     except ConfigError as error:

@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 from wgengine.comments import Comment
-from wgengine.config import Config, Endpoint, Peer
+from wgengine.config import Config, Endpoint, NetworkLogging, Peer
 from wgengine.errors import ConfigError
 from wgengine.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -261,3 +261,85 @@ def test_a_file_may_be_a_pipe():
 def test_a_missing_file_is_the_systems_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         Config.from_file(tmp_path / "none.conf")
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        START,
+        [],
+        START[:1],
+        START[1:],
+        START[::-1],
+        [*START, Peer(public_key=C, allowed_ips=["10.2.0.0/16"])],
+        [Peer(public_key=C), *START],
+        [START[0], Peer(public_key=C, allowed_ips=["10.3.0.0/16"]), START[1]],
+        [START[0].replace(endpoint="a:1"), START[1]],
+        [Peer(public_key=A, allowed_ips=["10.1.0.0/16"]), Peer(public_key=B, allowed_ips=["10.0.0.0/8"])],
+        [START[0], Peer(public_key=B, allowed_ips=["10.0.0.0/8"])],  # contested: the later one has it
+        [*START, Peer(public_key=C, allowed_ips=["10.0.0.0/8"])],
+    ],
+)
+def test_with_peers_equals_the_whole_list(after):
+    quick, slow = make_config(peers=START).with_peers(after), make_config(peers=after)
+    assert quick == slow
+    for ip in ("10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"):
+        assert quick.owner(ip) == slow.owner(ip)
+    for key in (A, B, C):
+        assert quick.peer(key) == slow.peer(key)
+    # and what was contested is its first owner's again when the other lets go
+    assert quick.with_peers(START) == make_config(peers=START)
+
+
+def test_with_peers_refuses_what_the_constructor_refuses():
+    config = make_config(peers=START)
+    for wrong in ([*START, START[0]], [*START, Peer(public_key=SECRET.public_key)]):
+        with pytest.raises(ConfigError):
+            config.with_peers(wrong)
+    assert config.with_peers(list(START)) is config
+
+
+def test_what_a_netmap_says_besides():
+    peer = Peer(public_key=A, disco_key=B.to_base64(), v4_masq_addr="100.64.0.9", v6_masq_addr="FD00::0:9", jailed=True)
+    assert (peer.disco_key, peer.v4_masq_addr, peer.v6_masq_addr, peer.jailed) == (B, "100.64.0.9", "fd00::9", True)
+    assert Peer(public_key=A, disco_key=PublicKey.from_bytes(bytes(32))) == Peer(public_key=A)
+    assert Peer(public_key=A, jailed=True) != Peer(public_key=A)
+    logging_of = NetworkLogging(node_id="AB" * 32, domain_id="cd" * 32, log_exit_flows=True)
+    assert logging_of.node_id == "ab" * 32
+    assert "ab" * 32 not in repr(make_config(network_logging=logging_of))
+    assert make_config(network_logging=logging_of) != make_config()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("disco_key", "x"),
+        ("disco_key", 5),
+        ("v4_masq_addr", "fd00::1"),
+        ("v4_masq_addr", "10.0.0.1/32"),
+        ("v6_masq_addr", "10.0.0.1"),
+        ("v6_masq_addr", 5),
+        ("jailed", 1),
+    ],
+)
+def test_what_a_peer_refuses_of_it_is_named(field, value):
+    with pytest.raises(ConfigError, match=r"write|a key is") as caught:
+        Peer(public_key=A, **{field: value})
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("node_id", ""), ("node_id", "ab"), ("domain_id", "00" * 32), ("domain_id", 5), ("log_exit_flows", 1)],
+)
+def test_what_network_logging_refuses_is_named(field, value):
+    good = {"node_id": "ab" * 32, "domain_id": "cd" * 32}
+    with pytest.raises(ConfigError, match="write") as caught:
+        NetworkLogging(**{**good, field: value})
+    assert caught.value.field == field
+
+
+def test_equal_allowed_ips_are_kept_as_one_tuple():
+    ips = ("10.0.0.0/8", "fd00::1/128")
+    assert Peer(public_key=A, allowed_ips=ips).allowed_ips is ips
+    assert Peer(public_key=A, allowed_ips=[*ips]).allowed_ips == ips

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 from wgengine import wgquick
 from wgengine.comments import Comment
-from wgengine.config import Config, Peer
+from wgengine.config import Config, NetworkLogging, Peer
 from wgengine.errors import ConfigError
 from wgengine.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -324,6 +324,74 @@ def test_comments_may_be_made_in_python():
         ],
     )
     assert config.to_text() == f"{HEAD}MTU = 1400 #x\n# lost\n\n# office\n{PEER}"
+
+
+EXTENDED = f"""\
+[Interface]
+PrivateKey = {SECRET}
+# wgengine: LogNodeID = {"ab" * 32}
+# wgengine: LogDomainID = {"cd" * 32}
+# wgengine: LogExitFlows = true
+
+[Peer]
+PublicKey = {FIRST}
+AllowedIPs = 10.9.0.2/32
+# its key of today
+# wgengine: DiscoKey = {SECOND} # as it said
+# wgengine: V4MasqAddr = 100.64.0.9
+# wgengine: V6MasqAddr = fd00::9
+# wgengine: Jailed = true
+"""
+
+
+def test_what_wg_quick_has_no_key_for_stands_in_comments():
+    config = Config.from_text(EXTENDED)
+    assert config.network_logging == NetworkLogging(node_id="ab" * 32, domain_id="cd" * 32, log_exit_flows=True)
+    (peer,) = config.peers
+    assert peer.disco_key == PublicKey.from_base64(SECOND)
+    assert (peer.v4_masq_addr, peer.v6_masq_addr, peer.jailed) == ("100.64.0.9", "fd00::9", True)
+    assert config.to_text() == EXTENDED
+    assert [comment.text for comment in config.comments] == [" its key of today", " as it said"]
+
+
+def test_they_are_read_in_any_letter_case_and_blanks():
+    lines = ["#wgengine:jailed=true", "\t# WgEngine:\tJAILED  =  True # yes", "# wgengine: Jailed = true\r"]
+    for line in lines:
+        assert Config.from_text(f"{HEAD}{PEER}{line}\n").peers[0].jailed
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        (f"{HEAD}# wgengine: Jailed = true\n", 3, "Jailed belongs in [Peer]"),
+        (f"{HEAD}{PEER}# wgengine: Banana = 5\n", 5, "write one of DiscoKey, V4MasqAddr, V6MasqAddr, Jailed"),
+        (f"{HEAD}{PEER}# wgengine: Jailed =\n", 5, "must have a value"),
+        (f"{HEAD}{PEER}# wgengine: Jailed = maybe\n", 5, "neither true nor false"),
+        (f"{HEAD}{PEER}# wgengine: DiscoKey = abc\n", 5, "key"),
+        (f"{HEAD}{PEER}# wgengine: V4MasqAddr = fd00::1\n", 5, "no IPv4 address"),
+        (f"{HEAD}{PEER}# wgengine: V6MasqAddr = 10.0.0.1\n", 5, "no IPv6 address"),
+        (f"{HEAD}PostUp = true # wgengine: Jailed = true\n", 3, "on a line of its own"),
+        (f"{HEAD}{PEER}# wgengine: Jailed = true # wgengine: Jailed = true\n", 5, "on a line of its own"),
+        ("# wgengine: Jailed = true\n" + HEAD, 1, "must occur in a section"),
+        (f"{HEAD}# wgengine: LogNodeID = {'ab' * 32}\n", 3, "LogDomainID"),
+        (f"{HEAD}# wgengine: LogExitFlows = true\n", 3, "LogNodeID"),
+        (f"{HEAD}# wgengine: LogNodeID = {'ab' * 32}\n# wgengine: LogDomainID = 5\n", 4, "LogDomainID"),
+        (f"{HEAD}{PEER}Jailed = true\n", 5, "write # wgengine: Jailed"),
+    ],
+)
+def test_what_is_wrong_with_them_is_said_with_its_line(text, line, reason):
+    with pytest.raises(ConfigError) as caught:
+        Config.from_text(text, source="x.conf")
+    assert caught.value.line == line
+    assert reason in str(caught.value)
+
+
+def test_a_comment_that_would_be_read_as_a_field_is_refused():
+    for text in (" wgengine: Jailed = true", "wgengine:x=", "\tWGENGINE: y =5"):
+        with pytest.raises(ConfigError, match="set the field instead"):
+            Comment(text=text)
+    for text in (" wgengine: home", " wgengine: a b = c", " x wgengine: Jailed = true"):
+        assert Config.from_text(f"#{text}\n{HEAD}").comments[0].text == text
 
 
 def test_stock_wg_quick_strips_what_we_write_to_what_wg_takes(tmp_path):

@@ -72,21 +72,21 @@ failures = st.lists(
 def test_who_does_not_answer_is_who_failed_last_of_late(walk):
     limit, now = 4, 1000.0
     troubles, tracker = PeerTroubles(NAMES.__getitem__, limit=limit), Tracker()
-    silent = {}  # peer → when its latest attempt failed, the latest at the end
+    silent = {}  # peer → when its first and its latest attempt failed, the latest at the end
     for what, peer, pause in walk:
-        silent.pop(peer, None)
+        first, _ = silent.pop(peer, (now, now))
         match what:
             case "fails":
-                silent[peer] = now
-                silent = dict(list(silent.items())[-limit:])
+                if len(silent) < limit:
+                    silent[peer] = (first, now)
                 troubles.feed(HandshakeFailed(time=0, peer=peer), now)
             case "answers":
                 troubles.feed(SessionUp(time=0, peer=peer, initiator=True), now)
             case "is removed":
                 troubles.forget([peer])
         now += pause
-        silent = {peer: last for peer, last in silent.items() if now - last < 180.0}
+        silent = {peer: (first, last) for peer, (first, last) in silent.items() if now - last < 180.0}
         troubles.judge(tracker, now)
-        assert troubles.due() == min((last + 180.0 for last in silent.values()), default=None)
-        peers = ", ".join(NAMES[peer] for peer in reversed(silent))
+        assert troubles.due() == min((last + 180.0 for _, last in silent.values()), default=None)
+        peers = ", ".join(NAMES[peer] for peer in sorted(silent, key=lambda peer: silent[peer][0]))
         assert [state.args["peers"] for state in tracker.current(now).values()] == ([peers] if silent else [])

@@ -22,7 +22,7 @@ def test_what_is_written_is_read(values, help):
     families = list(parse(written))
     if values:
         (family,) = families
-        assert family.documentation == help.strip(" ")
+        assert family.documentation.strip() == help.strip()
         read = {sample.labels["a"]: sample.value for sample in family.samples}
         assert read.keys() == values.keys()
         assert all(same(read[label], value) for label, value in values.items())

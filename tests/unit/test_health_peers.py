@@ -61,7 +61,7 @@ def test_a_peer_is_shown_as_soon_as_three_handshakes_went_unanswered(troubles, t
 def test_a_peer_that_nobody_sends_to_any_more_is_forgotten(troubles, tracker):
     troubles.feed(HandshakeFailed(time=0, peer=A), 1000.0)
     troubles.feed(HandshakeFailed(time=0, peer=B), 1090.0)
-    assert texts(troubles, tracker, 1179.0) == {"peer-handshake-failing": "b, a"}
+    assert texts(troubles, tracker, 1179.0) == {"peer-handshake-failing": "a, b"}
     assert troubles.due() == 1180.0
     assert texts(troubles, tracker, 1180.0) == {"peer-handshake-failing": "b"}
     assert texts(troubles, tracker, 1270.0) == {}
@@ -71,10 +71,10 @@ def test_a_peer_that_nobody_sends_to_any_more_is_forgotten(troubles, tracker):
 def test_one_warning_speaks_of_all_and_of_a_bounded_number(troubles, tracker):
     for number in range(1, 8):
         troubles.feed(HandshakeFailed(time=0, peer=key(number)), 1000.0 + number)
-    assert texts(troubles, tracker, 1010.0) == {"peer-handshake-failing": "?, ?, ?, ?, ? and 2 more"}
+    assert texts(troubles, tracker, 1010.0) == {"peer-handshake-failing": "a, b, ?, ?, ? and 2 more"}
     for number in range(1, 100):
         troubles.feed(HandshakeFailed(time=0, peer=key(number)), 1100.0)
-    assert texts(troubles, tracker, 1100.0) == {"peer-handshake-failing": "?, ?, ?, ?, ? and 3 more"}
+    assert texts(troubles, tracker, 1100.0) == {"peer-handshake-failing": "a, b, ?, ?, ? and 3 more"}
 
 
 def test_a_name_that_cannot_be_looked_up_is_shown_until_it_can(troubles, tracker):

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from wgengine.errors import ClosedError, TimedOutError
-from wgengine.events import Failed, HandshakeFailed, LinkChanged, SessionUp, TunLost
+from wgengine.events import EndpointChanged, Failed, HandshakeFailed, LinkChanged, Resolved, SessionUp, TunLost
 from wgengine.health import Health, Warnable
 from wgengine.health.warnable import WARNABLES
 from wgengine.keys import PublicKey
@@ -13,9 +13,24 @@ PEER = PublicKey.from_bytes(bytes([7]) * 32)
 SLOW = Warnable(code="slow", title="Slow", text="slow", time_to_visible=0.02)
 
 
+class Clock:
+    """Goes on by the loop's clock, and by what is added."""
+
+    def __init__(self):
+        self.ahead = 0.0
+
+    def __call__(self):
+        return asyncio.get_running_loop().time() + self.ahead
+
+
 @pytest.fixture
-async def health():
-    made = Health(name=lambda peer: "seven")
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def health(clock):
+    made = Health(name=lambda peer: "seven", clock=clock)
     yield made
     made.close()
 
@@ -48,11 +63,14 @@ async def test_a_fact_is_told_when_it_comes_and_when_it_goes(health, said):
     assert ["refused" in said[0].text, "timed out" in said[1].text, said[2].text] == [True, True, ""]
 
 
-async def test_events_of_the_engine_become_warnings(health, said):
+async def test_events_of_the_engine_become_warnings(health, said, clock):
+    clock.ahead += 1
     health.feed(HandshakeFailed(time=0, peer=PEER))
     assert list(health.current()) == ["peer-handshake-failing"]
     assert "seven" in health.strings()[0]
+    clock.ahead += 1
     health.feed(SessionUp(time=0, peer=PEER, initiator=True))
+    assert health.current() == {}
     health.feed(LinkChanged(time=0, up=False, mtu=1420))
     assert list(health.current()) == ["own-interface-damaged"]
     health.feed(LinkChanged(time=0, up=True, mtu=1420))
@@ -63,10 +81,36 @@ async def test_events_of_the_engine_become_warnings(health, said):
     assert "its interface is gone" in str(health.overall_error())
 
 
-async def test_a_removed_peer_is_no_warning(health, said):
+async def test_a_removed_peer_is_no_warning(health, said, clock):
+    clock.ahead += 1
     health.feed(HandshakeFailed(time=0, peer=PEER))
+    clock.ahead += 1
     health.forget([PEER])
     assert [event.healthy for event in said] == [False, True]
+
+
+async def test_very_many_troubles_of_peers_are_told_together(health, said, clock):
+    clock.ahead += 1
+    for number in range(1000):
+        health.feed(HandshakeFailed(time=0, peer=PublicKey.from_bytes(number.to_bytes(32, "big"))))
+    assert len(said) == 1
+    watching = health.watch()
+    await anext(watching)
+    (state,) = (await asyncio.wait_for(anext(watching), 20)).values()  # a timer tells of the others
+    assert state.text.startswith(
+        "Packets wait for peers that do not answer: seven, seven, seven, seven, seven and 995 more."
+    )
+    assert len(said) == 2
+    await watching.aclose()
+
+
+async def test_events_that_change_nothing_cost_nothing(health, said, clock, monkeypatch):
+    clock.ahead += 1
+    monkeypatch.setattr(health, "_settle", lambda: pytest.fail("judged for nothing"))
+    health.feed(SessionUp(time=0, peer=PEER, initiator=True))
+    health.feed(Resolved(time=0, peer=PEER, host="x", endpoint="192.0.2.1:1"))
+    health.feed(EndpointChanged(time=0, peer=PEER, endpoint="192.0.2.1:1"))
+    health.forget([PEER])
 
 
 async def test_what_must_last_is_told_by_the_clock(health, said):

@@ -179,6 +179,18 @@ def test_calls_that_hung_are_counted_by_call_and_together():
     assert read(EngineMetrics(), snapshot())["wgengine_watchdog_timeout_any_total"] == {(): 0}
 
 
+async def test_a_status_of_the_engine_is_what_a_snapshot_wants():
+    ours, theirs = wgengine.PrivateKey.generate(), key(1)
+    config = wgengine.Config(private_key=ours, peers=(wgengine.Peer(public_key=theirs, allowed_ips=("10.0.0.1/32",)),))
+    async with wgengine.Engine(config, mode="memory") as engine:
+        status = await engine.status()
+    snap = snapshot(counters=status.counters, drops=status.drops, offloads=status.offloads, peers=status.peers)
+    found = read(EngineMetrics(), snap)
+    assert found["wgengine_peer_tx_bytes_total"] == {(theirs.to_base64()[:8],): 0}
+    assert set(found["wgengine_drops_total"]) == {(reason,) for reason in TAILSCALED}
+    assert found["wgengine_info"] == {("1", "fake"): 1}
+
+
 def test_row_37_two_engines_count_apart():
     one, two = EngineMetrics(), EngineMetrics()
     one.rebinds.inc()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from heapq import nsmallest
 from typing import TYPE_CHECKING, TypeAlias
 
 from wgengine.events import (
@@ -20,7 +20,7 @@ from wgengine.events import (
     SessionUp,
 )
 from wgengine.health import warnable as w
-from wgengine.health.rules import some
+from wgengine.health.rules import SHOWN, some
 from wgengine.keys import PublicKey
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class _Entry:
 
 
 class _Recent:
-    """Peers with one trouble, the one heard of last at the end: bounded, forgotten after a while, O(1) each."""
+    """Peers with one trouble, the one heard of last at the end: bounded, forgotten after a while."""
 
     def __init__(self, lasts: float | None, limit: int) -> None:
         self._lasts = lasts  # None: until it is dropped
@@ -64,16 +64,18 @@ class _Recent:
 
     def add(self, peer: PublicKey, now: float, detail: str = "", *, since: float | None = None) -> None:
         old = self._entries.pop(peer, None)
+        if old is None and len(self._entries) >= self._limit:
+            return  # of so many the ones that are known already say enough
         began = old.since if old is not None else now if since is None else since
         self._entries[peer] = _Entry(began, now, detail)
-        if len(self._entries) > self._limit:
-            del self._entries[next(iter(self._entries))]
 
-    def drop(self, peer: PublicKey) -> None:
-        self._entries.pop(peer, None)
+    def drop(self, peer: PublicKey) -> bool:
+        return self._entries.pop(peer, None) is not None
 
-    def clear(self) -> None:
+    def clear(self) -> bool:
+        had = bool(self._entries)
         self._entries.clear()
+        return had
 
     def expire(self, now: float) -> None:
         while (at := self.due()) is not None and at <= now:
@@ -87,8 +89,8 @@ class _Recent:
         return min(entry.since for entry in self._entries.values())
 
     def say(self, name: Name) -> str:
-        """The peers, the one heard of last first."""
-        shown = islice(reversed(self._entries.items()), 5)
+        """The peers, those with the oldest trouble first: what is said changes as seldom as may be."""
+        shown = nsmallest(SHOWN, self._entries.items(), key=lambda item: item[1].since)
         words = (f"{name(peer)} ({entry.detail})" if entry.detail else name(peer) for peer, entry in shown)
         return some(tuple(words), len(self._entries))
 
@@ -140,11 +142,11 @@ class PeerTroubles:
             case HandshakeFailed(peer=peer):
                 self._silent.add(peer, now, since=now - _ATTEMPT_S)
             case SessionUp(peer=peer):
-                self._silent.drop(peer)
+                return self._silent.drop(peer)
             case ResolveFailed(peer=peer, host=host, error=error):
                 self._unresolved.add(peer, now, f"{host}: {error}")
             case Resolved(peer=peer):
-                self._unresolved.drop(peer)
+                return self._unresolved.drop(peer)
             case EndpointChanged(peer=peer, endpoint=endpoint):
                 if not self._places.moved(peer, endpoint, now):
                     return False
@@ -152,17 +154,19 @@ class PeerTroubles:
             case PathTooSmall(peer=peer, endpoint=endpoint):
                 self._small.add(peer, now, endpoint)
             case LinkChanged():
-                self._small.clear()  # another MTU may fit
+                return self._small.clear()  # another MTU may fit
             case _:
                 return False
         return True
 
-    def forget(self, peers: Iterable[PublicKey]) -> None:
-        """These peers are no more."""
+    def forget(self, peers: Iterable[PublicKey]) -> bool:
+        """These peers are no more. True: one of them had a trouble."""
+        had = False
         for peer in peers:
             self._places.drop(peer)
             for _, recent in self._kinds:
-                recent.drop(peer)
+                had |= recent.drop(peer)
+        return had
 
     def judge(self, tracker: Tracker, now: float) -> None:
         """Set and clear the warnings about peers."""

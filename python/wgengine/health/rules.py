@@ -11,10 +11,10 @@ from wgengine.health import warnable as w
 if TYPE_CHECKING:
     from wgengine.health.tracker import Tracker
 
-__all__ = ["WARM_UP_S", "Facts", "due", "judge", "some"]
+__all__ = ["SHOWN", "WARM_UP_S", "Facts", "due", "judge", "some"]
 
 WARM_UP_S = 5.0
-_SHOWN = 5
+SHOWN = 5  # of many alike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,5 +95,5 @@ def due(facts: Facts, now: float) -> float | None:
 
 def some(words: tuple[str, ...], total: int | None = None) -> str:
     """At most five of them, and how many there are besides."""
-    rest = (len(words) if total is None else total) - len(words[:_SHOWN])
-    return ", ".join(words[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    rest = (len(words) if total is None else total) - len(words[:SHOWN])
+    return ", ".join(words[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Health"]
 
+_AT_ONCE_S = 1.0  # troubles of peers are told at once, and then together: thousands may fail at the same time
+
 
 class Health:
     """What is wrong with an engine: a `Tracker` with a clock, and a voice.
@@ -47,6 +49,8 @@ class Health:
         self._timer: asyncio.TimerHandle | None = None
         self._waiters: set[asyncio.Future[None]] = set()
         self._version = 0
+        self._settled = float("-inf")
+        self._later: float | None = None  # when the troubles of peers that came since are told
         self._closed = False
 
     # -- What is told to it.
@@ -78,12 +82,12 @@ class Health:
                 self.update(damage=() if up else ("it was set down",))
             case _:
                 if self._peers.feed(event, self._clock()):
-                    self._settle()
+                    self._settle_soon()
 
     def forget(self, peers: Iterable[PublicKey]) -> None:
         """These peers were removed."""
-        self._peers.forget(peers)
-        self._settle()
+        if self._peers.forget(peers):
+            self._settle_soon()
 
     def register(self, *warnables: Warnable) -> None:
         """Things that can be wrong with a subsystem that tells of them by itself."""
@@ -167,6 +171,7 @@ class Health:
     def _settle(self) -> None:
         """Judge afresh, tell what has changed, and come back when time alone will change something."""
         now = self._clock()
+        self._settled, self._later = now, None
         self._stamp()
         rules.judge(self._tracker, self._facts, now)
         self._peers.judge(self._tracker, now)
@@ -181,11 +186,19 @@ class Health:
         self._wake()
         self._arm(now)
 
+    def _settle_soon(self) -> None:
+        now, at = self._clock(), self._settled + _AT_ONCE_S
+        if now >= at:
+            self._settle()
+        elif self._later is None:
+            self._later = at
+            self._arm(now)
+
     def _arm(self, now: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        dues = [self._tracker.due(), rules.due(self._facts, now), self._peers.due()]
+        dues = [self._tracker.due(), rules.due(self._facts, now), self._peers.due(), self._later]
         due = min((at for at in dues if at is not None), default=None)
         if due is not None and self._loop is not None and not self._closed:
             self._timer = self._loop.call_later(max(0.0, due - now), self._settle)

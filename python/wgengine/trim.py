@@ -172,7 +172,7 @@ class Trimmer:
         return again if idle is None else min(idle, again)
 
     def accept(self, decision: Decision) -> None:
-        """The device has taken what was decided."""
+        """The device has taken what was decided. To be called for a falsy decision, too: peers may have gone."""
         change = decision._change
         if change.peers is not None:
             self._adopt(change)

@@ -5,8 +5,9 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wgengine import _native
 from wgengine.config import Peer
-from wgengine.keys import PublicKey
+from wgengine.keys import PrivateKey, PublicKey
 from wgengine.peers import Route
 from wgengine.trim import Trimmer
 
@@ -127,10 +128,12 @@ class Pair:
             self.edges[f"absent → {appeared if shall[key] else 'trimmed'}"] += 1
         naive.accept(evaluation)
         self.ours.accept(decision)
-        for key, trimmed in decision.trimmed.items():
-            self.device[key] = not trimmed
-        for key in self.device.keys() - shall.keys():
-            del self.device[key]
+        self.tell(decision.trimmed, peers)
+
+    def tell(self, trimmed, peers):
+        """Tell the device whom to trim, and who is left."""
+        self.device |= {key: not gone for key, gone in trimmed.items()}
+        self.device = {peer.public_key: self.device[peer.public_key] for peer in peers}
 
     def count(self, key, before, after, naive, evaluation, cause):
         tracked, shall_be = key in naive.received_at, key in evaluation[2]
@@ -196,7 +199,8 @@ class Pair:
             return
         decision = self.ours.woke(key, self.now, received=False)
         naive.received_at[key] = self.now
-        naive.live[key] = self.device[key] = True
+        naive.live[key] = True
+        self.tell({key: False}, naive.peers)
         self.edges["trimmed → live: woke by itself"] += 1
         self.settle(decision, naive.peers, "a packet to a peer")
 
@@ -244,6 +248,25 @@ class Pair:
             else:
                 getattr(self, name)(*arguments)
             self.check()
+
+
+class RealPair(Pair):
+    """The same with a device of ours."""
+
+    def __init__(self, native, **arguments):
+        super().__init__(**arguments)
+        self.native = native
+
+    def tell(self, trimmed, peers):
+        left = {peer.public_key for peer in peers}
+        plans = [_native.PeerPlan(key, remove=True) for key in self.device.keys() - left]
+        for peer in peers:
+            gone = trimmed.get(peer.public_key)
+            plans.append(
+                _native.PeerPlan(peer.public_key, replace_allowed_ips=True, allowed_ips=peer.allowed_ips, trimmed=gone)
+            )
+        self.native.commit(_native.Plan(peers=plans))
+        self.device = {state.public_key: not state.trimmed for state in self.native.state().peers}
 
 
 def with_unique_owners(claims):
@@ -303,6 +326,17 @@ def drawn(rng):
 
 def drawn_addresses(rng):
     return rng.sample(HOSTS, rng.randint(0, 3)) + ([rng.choice(SUBNETS)] if rng.random() < 0.2 else [])
+
+
+def test_property_1_a_device_of_ours_has_what_the_decisions_say():
+    rng = random.Random("device")
+    for _ in range(20):
+        native = _native.Device(memory=True, name="trim")
+        try:
+            native.commit(_native.Plan(private_key=PrivateKey.from_hex("08" * 32)))
+            RealPair(native, force_full=False, trim_subnets=True, edges=Counter()).run(drawn(rng))
+        finally:
+            native.close()
 
 
 def test_every_edge_of_the_state_machine_is_taken_a_hundred_times(record_property):

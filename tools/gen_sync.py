@@ -42,6 +42,10 @@ LIFE = """
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
+# What neither waits nor may be called from another thread than the loop's.
+ON_LOOP = ("peer_by_key", "request_status", "set_netmap")
+WIDTH = 120
+
 
 class Room:
     """The source file of the asynchronous engine, as text and as a tree."""
@@ -81,28 +85,39 @@ class Room:
         """The import lines that bring these names."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.ImportFrom):
-                wanted = sorted(alias.name for alias in node.names if alias.name in names)
+                wanted = sorted((alias.name for alias in node.names if alias.name in names), key=str.lower)
                 if wanted:
                     yield f"from {node.module} import {', '.join(wanted)}"
 
 
 def arguments(function: Function) -> str:
     """The arguments of a call that passes everything on."""
-    plain = [argument.arg for argument in function.args.args if argument.arg != "self"]
+    plain = [argument.arg for argument in function.args.args if argument.arg not in ("self", "cls")]
     return ", ".join([*plain, *(f"{argument.arg}={argument.arg}" for argument in function.args.kwonlyargs)])
 
 
-def is_property(function: Function) -> bool:
-    return any(isinstance(decorator, ast.Name) and decorator.id == "property" for decorator in function.decorator_list)
+def decorated(function: Function, name: str) -> bool:
+    return any(isinstance(decorator, ast.Name) and decorator.id == name for decorator in function.decorator_list)
 
 
-def body(function: Function) -> list[str]:
+def call_of_many(what: str, given: str) -> list[str]:
+    """A call as the formatter writes one that is too long for a line."""
+    if len(given) + 12 <= WIDTH:
+        return [f"{what}(", f"    {given}", ")"]
+    return [f"{what}(", *(f"    {each}," for each in given.split(", ")), ")"]
+
+
+def body(function: Function, room: Room) -> list[str]:
     """What the blocking twin does."""
+    if decorated(function, "classmethod"):  # it makes an engine, of whichever kind
+        said = 1 if room.docstring(function) else 0
+        first, last = function.body[said], function.body[-1]
+        return [line[8:] for line in room.between(first.lineno, last.end_lineno or last.lineno)]
     call = f"self._engine.{function.name}({arguments(function)})"
-    if is_property(function):
+    if decorated(function, "property"):
         return [f"return self._engine.{function.name}"]
     if function.name == "__init__":
-        return ["self._engine = _Engine(", f"    {arguments(function)}", ")", "self._thread = LoopThread()"]
+        return [*call_of_many("self._engine = _Engine", arguments(function)), "self._thread = LoopThread()"]
     if function.name == "close":
         return ["self._thread.finish(self._engine.close)"]
     if function.name == "wait_closed":
@@ -112,6 +127,8 @@ def body(function: Function) -> list[str]:
             f"subscription = self._thread.call(lambda: {call})",
             "return Listener(self._thread, subscription, subscription.close)",
         ]
+    if function.name in ON_LOOP:
+        return [f"return self._thread.call(lambda: {call})"]
     if isinstance(function, ast.FunctionDef):
         return [f"return {call}"]  # it neither waits nor needs the loop
     return [f"return self._thread.run({call})"]
@@ -135,12 +152,19 @@ def head(room: Room, functions: list[Function]) -> list[str]:
     defined = names(node.target for node in room.tree.body if isinstance(node, ast.AnnAssign))
     own = ["from wgengine.bridge import Listener, LoopThread", "from wgengine.engine import Engine as _Engine"]
     own += room.imports(running)
-    typed = [*room.imports(typing), *(f"from wgengine.engine import {name}" for name in sorted(typing & defined))]
+    known = [*room.imports(typing), *(f"from wgengine.engine import {name}" for name in sorted(typing & defined))]
+    typed = [line for line in known if line.startswith("from wgengine.")]
+    words = {
+        word for line in known if line.startswith("from typing ") for word in line.split(" import ")[1].split(", ")
+    }
+    standard = [line for line in known if line not in typed and not line.startswith(("from typing ", "from types "))]
+    words |= {"TYPE_CHECKING", "Self"}
     return [
         *HEAD.splitlines(),
         "",
+        *sorted(standard),
         "from types import TracebackType",
-        "from typing import TYPE_CHECKING, Self",
+        f"from typing import {', '.join(sorted(words, key=lambda word: (not word.isupper(), word)))}",
         "",
         *sorted(own),
         "",
@@ -160,7 +184,7 @@ def generate(text: str) -> str:
         out.append("")
         out += [line.replace("-> Subscription:", "-> Listener[Event]:") for line in room.header(function)]
         out += room.docstring(function)
-        out += [f"        {line}" for line in body(function)]
+        out += [f"        {line}".rstrip() for line in body(function, room)]
         if function.name == "__init__":
             out += LIFE.rstrip().splitlines()
     return "\n".join(out) + "\n"

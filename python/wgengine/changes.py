@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from wgengine.address import Endpoint
     from wgengine.config import Peer
+    from wgengine.dns_config import DNSConfig
     from wgengine.keys import PrivateKey, PublicKey
+    from wgengine.network_logging import NetworkLogging
+    from wgengine.router_config import RouterConfig
 
 __all__ = [
     "AddAddress",
@@ -19,17 +22,30 @@ __all__ = [
     "ChangePeer",
     "Changes",
     "DeviceStep",
+    "DialRoutes",
+    "EnableSubnetRouter",
     "LinkStep",
+    "PartStep",
+    "PreferPort",
+    "ProbePathMTU",
+    "ReconfigureVPN",
     "RemoveAddress",
     "RemovePeer",
     "RemoveRoute",
+    "ResetSession",
     "SetDNS",
+    "SetDNSConfig",
     "SetFwmark",
     "SetListenPort",
     "SetMTU",
     "SetPrivateKey",
+    "SetRouter",
     "Skipped",
+    "StartFlowLog",
     "Step",
+    "StopFlowLog",
+    "UseKey",
+    "UsePeers",
 ]
 
 
@@ -164,9 +180,120 @@ class SetDNS:
         return f"~ dns {' '.join((*self.servers, *self.search)) or 'none'}"
 
 
-DeviceStep: TypeAlias = SetPrivateKey | SetListenPort | SetFwmark | AddPeer | ChangePeer | RemovePeer
+# -- Steps of the parts that the engine joins.
+
+
+@dataclass(frozen=True, slots=True)
+class UseKey:
+    private_key: PrivateKey
+
+    def __str__(self) -> str:
+        return f"~ paths: key (public key {self.private_key.public_key})"
+
+
+@dataclass(frozen=True, slots=True)
+class UsePeers:
+    keys: frozenset[PublicKey]
+
+    def __str__(self) -> str:
+        return f"~ paths: {len(self.keys)} peers"
+
+
+@dataclass(frozen=True, slots=True)
+class PreferPort:
+    port: int
+
+    def __str__(self) -> str:
+        return f"~ paths: port {self.port or 'any'}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePathMTU:
+    on: bool
+
+    def __str__(self) -> str:
+        return f"~ paths: path MTU discovery {'on' if self.on else 'off'}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResetSession:
+    """The peer has restarted: packets sealed for its old session would be lost."""
+
+    public_key: PublicKey
+
+    def __str__(self) -> str:
+        return f"~ peer {self.public_key} new session (its disco key changed)"
+
+
+@dataclass(frozen=True, slots=True)
+class StartFlowLog:
+    logging: NetworkLogging
+
+    def __str__(self) -> str:
+        return "+ flow log"
+
+
+@dataclass(frozen=True, slots=True)
+class StopFlowLog:
+    def __str__(self) -> str:
+        return "- flow log"
+
+
+@dataclass(frozen=True, slots=True)
+class SetRouter:
+    config: RouterConfig
+
+    def __str__(self) -> str:
+        return f"~ router: {len(self.config.local_addrs)} addresses, {len(self.config.routes)} routes"
+
+
+@dataclass(frozen=True, slots=True)
+class DialRoutes:
+    routes: tuple[str, ...]
+    local_routes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"~ dialer: {len(self.routes)} routes"
+
+
+@dataclass(frozen=True, slots=True)
+class SetDNSConfig:
+    config: DNSConfig
+
+    def __str__(self) -> str:
+        return f"~ dns: {len(self.config.default_resolvers)} resolvers, {len(self.config.routes)} routes"
+
+
+@dataclass(frozen=True, slots=True)
+class ReconfigureVPN:
+    def __str__(self) -> str:
+        return "~ vpn settings of the platform"
+
+
+@dataclass(frozen=True, slots=True)
+class EnableSubnetRouter:
+    on: bool
+
+    def __str__(self) -> str:
+        return f"{'+' if self.on else '-'} BIRD protocol tailscale"
+
+
+DeviceStep: TypeAlias = SetPrivateKey | SetListenPort | SetFwmark | AddPeer | ChangePeer | RemovePeer | ResetSession
 LinkStep: TypeAlias = AddAddress | RemoveAddress | SetMTU | AddRoute | RemoveRoute
-Step: TypeAlias = DeviceStep | LinkStep | SetDNS
+PartStep: TypeAlias = (
+    UseKey
+    | UsePeers
+    | PreferPort
+    | ProbePathMTU
+    | StartFlowLog
+    | StopFlowLog
+    | SetRouter
+    | DialRoutes
+    | SetDNSConfig
+    | ReconfigureVPN
+    | EnableSubnetRouter
+)
+Step: TypeAlias = DeviceStep | LinkStep | PartStep | SetDNS
 
 
 @dataclass(frozen=True, slots=True)

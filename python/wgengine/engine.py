@@ -1,4 +1,4 @@
-"""The engine: it joins the device in Rust, the interface, the resolver and the events.
+"""The engine: it joins the device in Rust, the interface, the resolver, the events and whatever parts it is given.
 
 One thread per engine makes the calls that may block, one after the other; the event loop only ever waits. Nothing here
 touches a packet.
@@ -13,13 +13,17 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from ipaddress import ip_address
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
-from wgengine._native import Device, DeviceState, PeerPlan, Plan
+from wgengine._native import Device, PeerPlan, PeerState, Plan
+from wgengine.changes import AddPeer, ChangePeer, Changes, Step
+from wgengine.conductor import BIRD_PROTOCOL, FLOW_LOG_PATIENCE_S, Conductor, Parts
 from wgengine.config import Config, Peer
-from wgengine.errors import ClosedError, ConfigError, Error, PrivilegeError, ReconfigError, StateError
+from wgengine.configurator import Configurator, Wish
+from wgengine.dns_config import DNSConfig
+from wgengine.errors import ClosedError, ConfigError, Error, PrivilegeError, StateError
 from wgengine.events import (
     Broadcaster,
     ConfigChanged,
@@ -31,53 +35,85 @@ from wgengine.events import (
     TunLost,
     from_native,
 )
+from wgengine.fakes import FakeDialer, FakeDNSManager, FakeNetMonitor, FakeNetworkLogger, FakeRouter
 from wgengine.forks import Owner
 from wgengine.knobs import Knobs
-from wgengine.link import LINK_STEPS, BringUp, Link, Refusal, in_order, open_link, refused, still_owed
+from wgengine.lazy import LazyPeers
+from wgengine.link import Link, open_link
+from wgengine.link_changes import LinkChanges
+from wgengine.netmap import NetMap
+from wgengine.node import Node
 from wgengine.outside import Tunnel
-from wgengine.reconfig import AddPeer, ChangePeer, Changes, DevicePlan, LinkStep, Step, device_plan, diff
+from wgengine.peers import PeerForIP, PeerIndex
+from wgengine.ping import KINDS, TIMED_OUT, PingKind, PingResult, Pings
+from wgengine.prefs import Prefs
 from wgengine.resolve import Resolver, lookup
+from wgengine.router_config import RouterConfig
 from wgengine.status import EngineStatus, PeerStatus
+from wgengine.status_requests import StatusCallback, StatusRequests
+from wgengine.trim import Trimmer
+from wgengine.whois import Whois, whois_of
+from wgengine.wishes import Wishes
 
 if TYPE_CHECKING:
+    from wgengine.derive import Derived
     from wgengine.keys import PublicKey
+    from wgengine.subsystem import BirdClient, Dialer, DNSManager, LinkChange, NetMonitor, NetworkLogger, Router
+    from wgengine.trim import Decision
 
 __all__ = ["Engine", "Mode"]
 
 log = logging.getLogger("wgengine.engine")
 
-Mode: TypeAlias = Literal["auto", "tun", "memory"]
+Mode: TypeAlias = Literal["auto", "tun", "memory", "fake"]
 T = TypeVar("T")
 
 _SENT_FRESH_S = 1.0
+_LINK_CHANGE_PATIENCE_S = 5.0
 
 
 class Engine:
     """A WireGuard engine: `async with Engine(config) as engine:`.
 
-    `mode` is "tun" (a kernel interface, set up by the engine), "memory" (no interface: packets go through `memory_fd`)
-    or "auto" (tun). `name` names the interface, or `tun_fd` lends one that is open already. `listen_port` serves where
-    the configuration leaves the port open. With `uapi` the tools `wg` and `wg-quick` work on a tun engine.
+    `config` is a Config or a NetMap. `mode` is "tun" (a kernel interface, set up by the engine), "memory" (no
+    interface: packets go through `memory_fd`), "fake" (the same, for tests) or "auto" (tun). `name` names the
+    interface, or `tun_fd` lends one that is open already. `listen_port` serves where the configuration leaves the port
+    open. With `uapi` the tools `wg` and `wg-quick` work on a tun engine.
+
+    `router`, `dns`, `dialer`, `netmon`, `flow_log` and `bird` are the parts of `wgengine.subsystem`; without a router
+    the engine sets up its own interface and nothing else of the host, without the others those parts do nothing.
+    `reconfigure_vpn` is called after routes and DNS where a platform takes all at once. `respond_to_ping` answers pings
+    inside the engine. `subsystems` is called with each part once the engine has started.
     """
 
     def __init__(
         self,
-        config: Config | None = None,
+        config: Config | NetMap | None = None,
         *,
         mode: Mode = "auto",
         name: str | None = None,
         tun_fd: int | None = None,
         listen_port: int = 0,
         uapi: bool = True,
+        router: Router | None = None,
+        dns: DNSManager | None = None,
+        dialer: Dialer | None = None,
+        netmon: NetMonitor | None = None,
+        flow_log: NetworkLogger | None = None,
+        bird: BirdClient | None = None,
+        reconfigure_vpn: Callable[[], Any] | None = None,
+        respond_to_ping: bool = False,
+        subsystems: Callable[[object], None] | None = None,
         knobs: Knobs = Knobs(),  # noqa: B008 (frozen)
     ) -> None:
         _check_arguments(config, mode, name, tun_fd, listen_port)
         self._config = config
-        self._mode: Literal["tun", "memory"] = "memory" if mode == "memory" else "tun"
+        self._mode: Literal["tun", "memory", "fake"] = "tun" if mode in ("auto", "tun") else mode  # type: ignore[assignment]
         self._name = name
         self._tun_fd = tun_fd
-        self._listen_port = listen_port
-        self._uapi = uapi and mode != "memory"
+        self._uapi = uapi and self._mode == "tun"
+        self._respond_to_ping = respond_to_ping
+        self._subsystems = subsystems
         self._knobs = knobs
         self._owner = Owner()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -91,12 +127,64 @@ class Engine:
         self._applying = asyncio.Lock()
         self._broadcaster = Broadcaster(knobs.event_queue)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="wgengine")
-        # what was applied: the configuration, what of it the interface refused, and whether others changed the device
-        self._applied: Config | None = None
-        self._owed: tuple[LinkStep | BringUp, ...] = (BringUp(),)
-        self._changed_outside = False
+        self._parts = Parts(
+            router=router or FakeRouter(),
+            dns=dns or FakeDNSManager(),
+            dialer=dialer or FakeDialer(),
+            flow_log=flow_log or FakeNetworkLogger(),
+            bird=bird,
+            reconfigure_vpn=reconfigure_vpn,
+        )
+        self._netmon = netmon or FakeNetMonitor()
+        self._owns_netmon = netmon is None
+        self._wishes = Wishes(
+            listen_port=listen_port,
+            has_interface=self._mode == "tun" and router is None,
+            has_router=router is not None,
+            has_dns=dns is not None,
+            has_dialer=dialer is not None,
+            has_bird=bird is not None,
+            has_vpn=reconfigure_vpn is not None,
+        )
+        trimmer = Trimmer(trim_subnet_peers=knobs.trim_subnet_peers, sweeps=knobs.trim_sweep)
+        self._conductor = Conductor(self._parts, self._call)
+        self._configurator = Configurator(self._conductor, trimmer, self._call)
+        self._lazy = LazyPeers(
+            trimmer,
+            activity=lambda: self._running(failed_too=True).activity(),
+            carry_out=self._trim,
+            status_due=self.request_status,
+        )
+        self._link_changes = LinkChanges(
+            self._conductor, desired_dns=lambda: self._desired_dns, seen=lambda change, major: None
+        )
+        self._status_requests = StatusRequests(self.status)
+        self._pings = Pings()
+        self._index = PeerIndex()
+        self._netmap: NetMap | None = None
+        self._derived: Derived | None = None
+        self._desired_dns: DNSConfig | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
         self._failure: str | None = None
         self._sent: tuple[float, dict[PublicKey, int]] = (float("-inf"), {})
+
+    @classmethod
+    def fake(
+        cls,
+        *,
+        listen_port: int = 0,
+        respond_to_ping: bool = True,
+        subsystems: Callable[[object], None] | None = None,
+        knobs: Knobs = Knobs(),  # noqa: B008 (frozen)
+    ) -> Self:
+        """An engine for tests: it touches nothing of the host but a UDP port, and answers pings by itself."""
+        return cls(
+            mode="fake",
+            listen_port=listen_port,
+            respond_to_ping=respond_to_ping,
+            subsystems=subsystems,
+            knobs=knobs,
+        )
 
     # -- What it is.
 
@@ -107,13 +195,18 @@ class Engine:
 
     @property
     def mode(self) -> str:
-        """How packets are carried: "tun" or "memory"."""
+        """How packets are carried: "tun", "memory" or "fake"."""
         return self._mode
 
     @property
     def knobs(self) -> Knobs:
-        """The knobs it was made with."""
+        """The knobs as they are set; a netmap's node attributes override them."""
         return self._knobs
+
+    def set_knobs(self, knobs: Knobs) -> None:
+        """Turn knobs. What concerns peers, ports and parts takes effect at the next reconfiguration."""
+        self._owner.check()
+        self._knobs = knobs
 
     @property
     def tun_fd(self) -> int | None:
@@ -122,12 +215,17 @@ class Engine:
 
     @property
     def memory_fd(self) -> int | None:
-        """In mode memory the far end of the device: each message is a 10-byte virtio-net header and an IP packet."""
+        """Without an interface, the device's far end: a message is a 10-byte virtio-net header and an IP packet."""
         return self._device.memory_fd if self._device is not None else None
 
     @property
     def closed(self) -> bool:
         return self._closed
+
+    @property
+    def netmap(self) -> NetMap | None:
+        """The netmap in use."""
+        return self._netmap
 
     # -- Its life.
 
@@ -167,46 +265,138 @@ class Engine:
 
     # -- What it does.
 
-    async def apply(self, config: Config) -> Changes:
-        """Make the engine be as `config` says, by the differences only; sessions of unchanged peers go on.
+    async def apply(self, config: Config | NetMap, *, prefs: Prefs | None = None) -> Changes:
+        """Make the engine be as a configuration or a netmap says, by the differences only; sessions of unchanged peers
+        go on. `prefs` are what the user of this node wants of a netmap.
 
-        A device error, such as a port in use, is raised as it is, and nothing was changed. What the interface refuses
-        comes joined in a `ReconfigError`, after everything else was done; the next `apply` tries it again.
+        A device error, such as a port in use, is raised as it is, and the parts after it are not told. What they and
+        the interface refuse comes joined in a `ReconfigError`, after everything else was done; the next call tries it
+        again.
         """
         self._running()
         _check_config(config)
         # shielded: a caller who is cancelled must not leave us ignorant of what was applied
-        return await asyncio.shield(self._task(self._apply(config), "wgengine-apply"))
+        return await asyncio.shield(self._task(self._apply(config, prefs or Prefs()), "wgengine-apply"))
 
-    def plan(self, config: Config) -> Changes:
+    async def reconfig(self, wg: Config, router: RouterConfig, dns: DNSConfig) -> Changes:
+        """The same by the three configurations themselves: peers without traffic are trimmed, as for a netmap."""
+        self._running()
+        _check_type(wg, Config)
+        _check_type(router, RouterConfig)
+        _check_type(dns, DNSConfig)
+        return await asyncio.shield(self._task(self._reconfig(wg, router, dns), "wgengine-reconfig"))
+
+    def plan(self, config: Config | NetMap, *, prefs: Prefs | None = None) -> Changes:
         """What `apply` would do, not done."""
         self._owner.check()
         _check_config(config)
-        observed = self._device.state() if self._device is not None and self._changed_outside else None
-        return self._changes(self._effective(config), observed)
+        if isinstance(config, NetMap):
+            config.check_succeeds(self._netmap)
+            return self._planned(self._wish_of_netmap(config, prefs or Prefs())[0])
+        return self._planned(self._wishes.of_config(config, self._knobs))
 
-    async def status(self) -> EngineStatus:
-        """What the engine and its peers are doing."""
-        return await self._call(self._status, self._running(failed_too=True))
+    def plan_reconfig(self, wg: Config, router: RouterConfig, dns: DNSConfig) -> Changes:
+        """What `reconfig` would do, not done."""
+        self._owner.check()
+        return self._planned(
+            self._wishes.of_configs(wg, router, dns, self._effective_knobs(self._netmap), self._netmap)
+        )
+
+    def set_netmap(self, netmap: NetMap | None) -> None:
+        """Answer by this netmap from now on: who owns an address, where pings come from. Reconfigures nothing."""
+        self._owner.check()
+        if netmap is not None:
+            netmap.check_succeeds(self._netmap)
+        self._netmap = netmap
+        self._index.set_netmap(netmap)
+
+    async def reset_and_stop(self, *, timeout: float = 10.0) -> EngineStatus:
+        """Take every peer, route and name server away, and wait until none is left. `TimedOutError` when that takes
+        longer (seconds).
+        """
+        device = self._running()
+        key = self._configurator.applied.private_key if self._configurator.applied is not None else None
+        if key is not None:
+            async with asyncio.timeout(timeout):
+                await self.reconfig(Config(private_key=key), RouterConfig(), DNSConfig())
+        return await self._call(self._status, device)
+
+    async def status(self, full: bool = False) -> EngineStatus:
+        """What the engine and its peers are doing; `full` with what the netmap says of each."""
+        status = await self._call(self._status, self._running(failed_too=True))
+        return status.with_nodes(self._node_of) if full else status
+
+    def on_status(self, callback: StatusCallback) -> Callable[[], None]:
+        """Call `callback(status, None)` or `callback(None, error)` whenever a status was requested, on the engine's
+        loop, one call at a time. The result ends it.
+        """
+        self._owner.check()
+        return self._status_requests.listen(callback)
+
+    def request_status(self) -> None:
+        """Have the status told to whoever listens by `on_status`, soon."""
+        self._running(failed_too=True)
+        self._status_requests.request()
 
     def events(self) -> Subscription:
         """What happens from now on, in a bounded queue of the caller's own: `async for event in engine.events()`."""
         self._owner.check()
         return self._broadcaster.subscribe()
 
+    async def ping(self, ip: str, *, kind: PingKind = "auto", size: int = 0, timeout: float = 10.0) -> PingResult:
+        """Ping an address through the tunnel: by "tsmp" (the peer's engine answers) or "icmp" (its system does), which
+        "auto" is too. Always one result within `timeout` seconds. Raises for bad arguments and a closed engine only.
+        """
+        self._running()
+        address = str(ip_address(ip))
+        if kind not in KINDS:
+            raise ConfigError(f"{kind!r} is no kind of ping; write one of {', '.join(KINDS)}", field="kind")
+        if not timeout > 0:
+            raise ConfigError("write a number of seconds above 0", field="timeout")
+        return await self._ping(address, "icmp" if kind == "auto" else kind, timeout)
+
+    def peer_for_ip(self, ip: str) -> PeerForIP | None:
+        """The node of the netmap that packets to this address go to; ours among them."""
+        self._owner.check()
+        return self._index.peer_for_ip(ip)
+
+    def whois(self, ip: str) -> Whois | None:
+        """Whose an address is: node, user and capabilities, as the netmap has them."""
+        found = self.peer_for_ip(ip)
+        return whois_of(str(ip), found, self._netmap) if found is not None and self._netmap is not None else None
+
+    def peer_by_key(self, key: PublicKey) -> PeerState | None:
+        """The device's peer with this key, as it is now; looking wakes nobody."""
+        return self._running(failed_too=True).peer_state(key)
+
     # -- Starting and ending.
 
     async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._parts.bird is not None:  # until we know that we route a subnet, nobody shall send its packets here
+            await self._conductor.tell(self._parts.bird.disable_protocol, BIRD_PROTOCOL)
         self._device = device = await self._call(self._open)
         # at the latest when the interpreter exits, and never in a forked child, whose threads do not exist
         self._finalizer = weakref.finalize(self, _close_here, device, self._owner)
         if self._mode == "tun":
             self._link = open_link(device.name, device.ifindex)
+        await self._conductor.tell(self._parts.dialer.set_tun_name, device.name)
         self._resolver = Resolver(place=self._place, sent=self._sent_to, publish=self._publish, lookup=self._look_up)
         loop.add_reader(device.event_fd, self._pump)
+        await self._conductor.tell(self._parts.router.up)
+        await self._conductor.tell(self._parts.router.set, None)
+        self._unsubscribe = self._netmon.subscribe(self._network_changed)
+        await self._conductor.tell(self._netmon.start)
         log.info("%s: started in mode %s", device.name, self._mode)
+        for part in (device, self._parts.dns, self._parts.router, self._parts.dialer, self._netmon):
+            if self._subsystems is not None:
+                self._subsystems(part)
         if self._config is not None:
             await self.apply(self._config)
+
+    def _network_changed(self, change: LinkChange) -> None:
+        """Called from whichever thread the monitor has."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._link_changes.put, change)
 
     def _open(self) -> Device:
         """Make the device. Blocks."""
@@ -224,26 +414,49 @@ class Engine:
         return device
 
     def _make(self, *, uapi: bool) -> Device:
-        mtu = self._config.mtu if self._config is not None else None
+        mtu = self._config.mtu if isinstance(self._config, Config) else None
         return Device(
             name=self._name,
             tun_fd=self._tun_fd,
-            memory=self._mode == "memory",
+            memory=self._mode != "tun",
             mtu=mtu or 0,
             shards=self._knobs.shards or 0,
             uapi=uapi,
             tun_offload=self._knobs.tun_offload,
             udp_gso=self._knobs.udp_gso,
             udp_gro=self._knobs.udp_gro,
+            respond_to_ping=self._respond_to_ping,
         )
 
     async def _close(self) -> None:
+        self._unsubscribe()
+        await self._link_changes.close(_LINK_CHANGE_PATIENCE_S)
         if self._resolver is not None:
             await self._resolver.close()
+        await self._status_requests.close()
+        await self._lazy.close()
+        self._pings.close()
         async with self._applying:  # an `apply` under way ends first
             if self._device is not None:
                 asyncio.get_running_loop().remove_reader(self._device.event_fd)
+            await self._end_parts()
             await self._stop_device()
+
+    async def _end_parts(self) -> None:
+        """The host gets its own back before the tunnel goes. What one part refuses does not keep the others."""
+        parts = self._parts
+        ends: list[Callable[[], Any]] = [parts.dns.down, parts.router.close]
+        if self._owns_netmon:
+            ends.insert(0, self._netmon.close)
+        if parts.bird is not None:
+            bird = parts.bird
+            ends += [lambda: bird.disable_protocol(BIRD_PROTOCOL), bird.close]
+        ends.append(lambda: parts.flow_log.shutdown(FLOW_LOG_PATIENCE_S))
+        for end in ends:
+            try:
+                await self._conductor.tell(end)
+            except Exception as error:
+                log.error("%s: a part did not end well: %s", self.name, error)
 
     async def _stop_device(self) -> None:
         try:
@@ -263,54 +476,95 @@ class Engine:
 
     # -- Applying.
 
-    def _effective(self, config: Config) -> Config:
-        return config.replace(listen_port=self._listen_port) if self._listen_port and not config.listen_port else config
+    def _effective_knobs(self, netmap: NetMap | None) -> Knobs:
+        own = netmap.self_node if netmap is not None else None
+        return self._knobs.overridden_by(own.attributes) if own is not None else self._knobs
 
-    def _changes(self, desired: Config, observed: DeviceState | None) -> Changes:
-        """What is to be done: the difference, and what was refused before and is still wanted."""
-        changes = diff(self._applied, desired, observed=observed)
-        if self._mode == "memory":  # there is no interface
-            return Changes(tuple(step for step in changes.steps if not isinstance(step, LINK_STEPS)))
-        link = [step for step in changes.steps if isinstance(step, LINK_STEPS)]
-        others = [step for step in changes.steps if not isinstance(step, LINK_STEPS)]
-        return replace(changes, steps=(*others, *in_order([*link, *still_owed(self._owed, link, desired)])))
+    def _wish_of_netmap(self, netmap: NetMap, prefs: Prefs) -> tuple[Wish, Derived]:
+        return self._wishes.of_netmap(netmap, prefs, self._effective_knobs(netmap), self._derived)
 
-    async def _apply(self, config: Config) -> Changes:
+    def _planned(self, wish: Wish) -> Changes:
+        outside = self._device is not None and self._configurator.changed_outside
+        return self._configurator.changes(wish, self._device.state() if outside and self._device is not None else None)
+
+    async def _apply(self, config: Config | NetMap, prefs: Prefs) -> Changes:
         async with self._applying:
-            device = self._running()
-            desired = self._effective(config)
-            outside, self._changed_outside = self._changed_outside, False
-            try:
-                changes = self._changes(desired, await self._call(device.state) if outside else None)
-                plan = device_plan(changes.steps)
-                if plan:
-                    await self._call(device.commit, to_native(plan))
-            except BaseException:
-                self._changed_outside |= outside
-                raise
-            self._applied = desired
-            self._follow_names(desired, changes.steps)
-            refusals = await self._set_up(changes.steps)
-            if refusals:
-                undone = {step for step, _ in refusals}
-                done = replace(changes, steps=tuple(step for step in changes.steps if step not in undone))
-                error = refused(device.name, refusals)
-                raise ReconfigError("the interface is not as configured", [error], done)
-            for line in changes:
-                log.debug("%s: %s", device.name, line)
-            return changes
+            if isinstance(config, Config):
+                return await self._carry_out(self._wishes.of_config(config, self._knobs))
+            config.check_succeeds(self._netmap)
+            wish, derived = self._wish_of_netmap(config, prefs)
+            self.set_netmap(config)
+            self._derived = derived
+            self._desired_dns = wish.dns
+            return await self._carry_out(wish)
 
-    async def _set_up(self, steps: tuple[Step, ...]) -> tuple[Refusal, ...]:
-        """Carry out what concerns the interface; what it refuses is owed."""
-        if self._link is None:
-            return ()
-        wanted: list[LinkStep | BringUp] = [step for step in steps if isinstance(step, LINK_STEPS)]
-        if BringUp() in self._owed:
-            wanted = in_order([*wanted, BringUp()])
-        self._owed = tuple(wanted)
-        refusals = await self._call(self._link.perform, wanted) if wanted else ()
-        self._owed = tuple(step for step, _ in refusals)
-        return refusals
+    async def _reconfig(self, wg: Config, router: RouterConfig, dns: DNSConfig) -> Changes:
+        async with self._applying:
+            self._desired_dns = dns
+            return await self._carry_out(
+                self._wishes.of_configs(wg, router, dns, self._effective_knobs(self._netmap), self._netmap)
+            )
+
+    async def _carry_out(self, wish: Wish) -> Changes:
+        device = self._running()
+        changes = self._configurator.changes(wish)
+        try:
+            return await self._configurator.apply(wish, device, self._link, self._netmap)
+        finally:
+            applied = self._configurator.applied
+            if applied is wish.wg:
+                self._index.set_config(applied)
+                device.set_own_addresses([ip.partition("/")[0] for ip in applied.addresses])
+                self._follow_names(applied, changes.steps)
+                self._lazy.schedule()
+
+    async def _trim(self, decision: Decision) -> None:
+        async with self._applying:
+            await self._configurator.trim(decision, self._running())
+
+    # -- Pings.
+
+    async def _ping(self, ip: str, kind: str, timeout: float) -> PingResult:
+        def failed(error: str, **known: Any) -> PingResult:
+            return PingResult(ip=ip, kind=kind, error=error, **known)
+
+        if kind in ("disco", "peerapi"):
+            return failed(f"there are no pings by {kind} in this version; use tsmp or icmp")
+        found = self._index.peer_for_ip(ip)
+        if found is not None and found.is_self:
+            return failed(f"{ip} is local Tailscale IP", is_local_ip=True)
+        route = self._index.route(ip)
+        if route is None:
+            return failed("no matching peer")
+        name = getattr(found.node, "computed_name", None) if found is not None else None
+        known: dict[str, Any] = {"peer": route.key, "node_name": name, "node_ip": ip}
+        source = self._own_address(6 if ":" in ip else 4)
+        if source is None:
+            return failed("no self address in netmap matching address family", **known)
+        try:
+            answer = self._pings.sent(token := self._running().ping(kind, source, ip, timeout))
+        except StateError as error:  # as many are under way as can be
+            return failed(str(error), **known)
+        try:
+            # the device says when it expires; if that is lost among too many events, time still passes
+            pong = await asyncio.wait_for(answer, timeout + 1.0)
+        except TimeoutError:
+            pong = None
+        finally:
+            self._pings.forget(token)
+        if pong is None:
+            return failed(TIMED_OUT if not self._closed and self._closing is None else "the engine was closed", **known)
+        state = self.peer_by_key(pong.peer)
+        known["endpoint"] = state.endpoint if state is not None else None
+        return PingResult(ip=ip, kind=kind, latency=pong.latency, peer_api_port=pong.peer_api_port, **known)
+
+    def _own_address(self, family: Literal[4, 6]) -> str | None:
+        found = self._index.self_address(family)
+        applied = self._configurator.applied
+        if found is None and self._netmap is None and applied is not None:
+            own = (ip.partition("/")[0] for ip in applied.addresses)
+            found = next((ip for ip in own if (":" in ip) == (family == 6)), None)
+        return found
 
     # -- Names.
 
@@ -331,7 +585,7 @@ class Engine:
 
     async def _look_up(self, host: str, port: int) -> tuple[str, ...]:
         """Look a name up outside of the tunnel."""
-        device, config = self._running(), self._applied
+        device, config = self._running(), self._configurator.applied
         ours = Tunnel(ifindex=device.ifindex, config=config) if self._link is not None and config is not None else None
         return await lookup(host, port, ours)
 
@@ -365,7 +619,7 @@ class Engine:
     def _publish(self, event: Event) -> None:
         match event:
             case ConfigChanged() | EventsLost():  # a lost event may have been a change
-                self._changed_outside = True
+                self._configurator.changed_outside = True
             case Failed(reason=reason):
                 self._failure = reason
             case TunLost():
@@ -373,6 +627,8 @@ class Engine:
         self._log(event)
         if self._resolver is not None:
             self._resolver.feed(event)
+        self._pings.feed(event)
+        self._lazy.feed(event)
         self._broadcaster.publish(event)
 
     def _log(self, event: Event) -> None:
@@ -413,11 +669,17 @@ class Engine:
         return task
 
     def _configured(self, public_key: PublicKey) -> Peer | None:
-        return self._applied.peer(public_key) if self._applied is not None else None
+        applied = self._configurator.applied
+        return applied.peer(public_key) if applied is not None else None
+
+    def _node_of(self, public_key: PublicKey) -> Node | None:
+        node = self._index.by_key(public_key)
+        return node if isinstance(node, Node) else None
 
     def _status(self, device: Device) -> EngineStatus:
         """Take the snapshot. Ten thousand peers take a while, so not on the event loop."""
         state = device.state()
+        trimmer = self._configurator.trimmer
         return EngineStatus(
             name=device.name,
             mode=self._mode,
@@ -428,19 +690,28 @@ class Engine:
             listen_port=state.listen_port,
             fwmark=state.fwmark,
             mtu=device.mtu,
-            peers=tuple(PeerStatus.of(peer, self._configured(peer.public_key)) for peer in state.peers),
+            peers=tuple(
+                PeerStatus.of(
+                    peer,
+                    self._configured(peer.public_key),
+                    trimmed=trimmer.is_tracked(peer.public_key) and not trimmer.is_live(peer.public_key),
+                )
+                for peer in state.peers
+            ),
             counters=device.counters(),
             drops=device.drops(),
             offloads=device.offloads(),
         )
 
 
-def _check_arguments(config: Config | None, mode: str, name: str | None, tun_fd: int | None, listen_port: int) -> None:
+def _check_arguments(
+    config: Config | NetMap | None, mode: str, name: str | None, tun_fd: int | None, listen_port: int
+) -> None:
     if mode == "userspace":
         raise ConfigError("this comes with a later version; write tun, or memory for tests", field="mode")
-    if mode not in ("auto", "tun", "memory"):
+    if mode not in ("auto", "tun", "memory", "fake"):
         raise ConfigError(f"{mode!r} is no mode; write auto, tun or memory", field="mode")
-    if tun_fd is not None and (name is not None or mode == "memory"):
+    if tun_fd is not None and (name is not None or mode in ("memory", "fake")):
         raise ConfigError("a lent TUN has its own name and is a tun; leave name and mode out", field="tun_fd")
     if not 0 <= listen_port <= 65535:
         raise ConfigError(f"{listen_port!r} is not a port; write a number from 0 to 65535", field="listen_port")
@@ -449,29 +720,18 @@ def _check_arguments(config: Config | None, mode: str, name: str | None, tun_fd:
 
 
 def _check_config(config: object) -> None:
-    if not isinstance(config, Config):
-        raise TypeError(f"a Config is wanted, not {type(config).__name__}; Config.from_file(path) reads one")
+    if not isinstance(config, Config | NetMap):
+        wanted = "a Config or a NetMap is wanted"
+        raise TypeError(
+            f"{wanted}, not {type(config).__name__}; Config.from_file(path) and NetMap.from_file(path) read them"
+        )
+
+
+def _check_type(value: object, wanted: type) -> None:
+    if not isinstance(value, wanted):
+        raise TypeError(f"a {wanted.__name__} is wanted, not {type(value).__name__}")
 
 
 def _close_here(device: Device, owner: Owner) -> None:
     if owner.is_here:
         device.close()
-
-
-def to_native(plan: DevicePlan) -> Plan:
-    """The plan as Rust takes it. Endpoints by name are left out: the resolver places them."""
-    peers = [
-        PeerPlan(
-            peer.public_key,
-            remove=peer.remove,
-            update_only=peer.update_only,
-            preshared_key=peer.preshared_key,
-            clear_preshared_key=peer.clear_preshared_key,
-            endpoint=str(peer.endpoint) if peer.endpoint is not None and peer.endpoint.is_literal else None,
-            persistent_keepalive=peer.persistent_keepalive,
-            replace_allowed_ips=peer.replace_allowed_ips,
-            allowed_ips=peer.allowed_ips,
-        )
-        for peer in plan.peers
-    ]
-    return Plan(private_key=plan.private_key, listen_port=plan.listen_port, fwmark=plan.fwmark, peers=peers)

@@ -175,6 +175,11 @@ class Node:
             return True
         return bool(self.cap_map) and name in data_of(self.cap_map)
 
+    @property
+    def attributes(self) -> frozenset[str]:
+        """The names of all its capabilities."""
+        return frozenset(self.capabilities).union(data_of(self.cap_map) or ())
+
     def cap_values(self, name: str) -> list[Any]:
         """The values of a capability, as the document has them."""
         values: list[Any] = (data_of(self.cap_map) or {}).get(name) or []

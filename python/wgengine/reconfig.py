@@ -6,7 +6,6 @@ same places are passed over, so that one changed peer among ten thousand costs w
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -24,6 +23,7 @@ from wgengine.changes import (
     RemoveAddress,
     RemovePeer,
     RemoveRoute,
+    ResetSession,
     SetDNS,
     SetFwmark,
     SetListenPort,
@@ -32,10 +32,13 @@ from wgengine.changes import (
     Skipped,
     Step,
 )
+from wgengine.dns_config import DNSConfig
+from wgengine.peers import same_ends
 
 if TYPE_CHECKING:
     from wgengine.config import Config, Peer, Table
-    from wgengine.keys import PresharedKey, PrivateKey, PublicKey
+    from wgengine.keys import PresharedKey, PublicKey
+    from wgengine.router_config import RouterConfig
 
 __all__ = [
     "MAIN_TABLE",
@@ -44,16 +47,16 @@ __all__ = [
     "AddRoute",
     "ChangePeer",
     "Changes",
-    "DevicePlan",
     "DeviceStep",
+    "LinkConfig",
     "LinkStep",
     "ObservedDevice",
     "ObservedPeer",
-    "PeerDelta",
     "PeerMoves",
     "RemoveAddress",
     "RemovePeer",
     "RemoveRoute",
+    "RouterLink",
     "SetDNS",
     "SetFwmark",
     "SetListenPort",
@@ -61,15 +64,17 @@ __all__ = [
     "SetPrivateKey",
     "Skipped",
     "Step",
-    "device_plan",
     "device_steps",
     "diff",
     "dns_steps",
     "link_steps",
     "observed_device_steps",
+    "skipped_of",
+    "skipped_of_router",
 ]
 
 BY_WG_QUICK = "wg-quick over `wgengine device`"
+BY_ROUTER = "a `router` object, given to Engine"
 BY_HOOK_RUNNERS = f"`wgengine up`, or {BY_WG_QUICK}"
 DEFAULT_ROUTES = ("0.0.0.0/0", "::/0")
 MAIN_TABLE = 254
@@ -128,7 +133,8 @@ def diff(
     steps += link_steps(applied, desired, moves, can_route_default=can_route_default)
     if can_dns:
         steps += dns_steps(applied, desired)
-    return Changes(tuple(steps), tuple(_skipped(desired, can_route_default, can_dns, can_run_hooks)))
+    skipped = skipped_of(desired, can_route_default=can_route_default, can_dns=can_dns, can_run_hooks=can_run_hooks)
+    return Changes(tuple(steps), tuple(skipped))
 
 
 class PeerMoves(NamedTuple):
@@ -165,6 +171,8 @@ def device_steps(applied: Config | None, desired: Config, moves: PeerMoves | Non
             )
             if _says_something(step):
                 yield step
+            if _restarted(before, peer):
+                yield ResetSession(peer.public_key)
     for peer in moves.removed:
         yield RemovePeer(peer.public_key)
 
@@ -198,6 +206,8 @@ def observed_device_steps(observed: ObservedDevice, applied: Config | None, desi
         )
         if _says_something(step):
             yield step
+        if before is not None and _restarted(before, peer):
+            yield ResetSession(peer.public_key)
     for public_key in rest:
         yield RemovePeer(public_key)
 
@@ -219,6 +229,11 @@ def _says_something(step: ChangePeer) -> bool:
     )
 
 
+def _restarted(before: Peer, now: Peer) -> bool:
+    """Whether a peer has lost its sessions since: a disco key lives as long as a process."""
+    return before.disco_key is not None and now.disco_key is not None and before.disco_key != now.disco_key
+
+
 def _without(these: Iterable[str], those: Iterable[str]) -> tuple[str, ...]:
     gone = set(those)
     return tuple(each for each in these if each not in gone)
@@ -232,11 +247,8 @@ def _peer_moves(applied: Config | None, desired: Config) -> PeerMoves:
     if applied is None:
         return PeerMoves([(None, peer) for peer in desired.peers], [])
     old, new = applied.peers, desired.peers
-    if old is new:
-        return PeerMoves([], [])
     # the same objects at both ends are passed over; a key in the middle then is in neither end
-    start = _same(old, new)
-    end = min(_same(reversed(old), reversed(new)), len(old) - start, len(new) - start)
+    start, end = same_ends(old, new)
     changed: list[tuple[Peer | None, Peer]] = []
     for peer in new[start : len(new) - end]:
         before = applied.peer(peer.public_key)
@@ -246,21 +258,57 @@ def _peer_moves(applied: Config | None, desired: Config) -> PeerMoves:
     return PeerMoves(changed, removed)
 
 
-def _same(one: Iterable[Peer], other: Iterable[Peer]) -> int:
-    """How many leading peers are the same objects."""
-    count = 0
-    for same in map(operator.is_, one, other):
-        if not same:
-            break
-        count += 1
-    return count
-
-
 # -- The interface: addresses, MTU, routes.
 
 
+class LinkConfig(Protocol):
+    """What is asked of our own interface, as far as it goes: by a Config, or by a `RouterLink`."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]: ...
+    @property
+    def mtu(self) -> int | None: ...
+    @property
+    def table(self) -> Table: ...
+    @property
+    def peers(self) -> Sequence[Routed]: ...
+    def owner(self, allowed_ip: str, /) -> object | None: ...
+
+
+class Routed(Protocol):
+    """Who has prefixes that lead into the interface."""
+
+    @property
+    def allowed_ips(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RouterLink:
+    """What a RouterConfig asks of our own interface, where nothing but the interface is ours to change."""
+
+    addresses: tuple[str, ...]
+    mtu: int | None
+    allowed_ips: tuple[str, ...]
+    _own: frozenset[str]
+
+    @classmethod
+    def of(cls, router: RouterConfig, mtu: int | None) -> RouterLink:
+        return cls(router.local_addrs, router.new_mtu or mtu, router.routes, frozenset(router.routes))
+
+    @property
+    def table(self) -> Table:
+        return "auto"
+
+    @property
+    def peers(self) -> tuple[RouterLink]:
+        return (self,)
+
+    def owner(self, allowed_ip: str, /) -> RouterLink | None:
+        return self if allowed_ip in self._own else None
+
+
 def link_steps(
-    applied: Config | None, desired: Config, moves: PeerMoves | None = None, *, can_route_default: bool = False
+    applied: LinkConfig | None, desired: LinkConfig, moves: PeerMoves | None = None, *, can_route_default: bool = False
 ) -> Iterator[LinkStep]:
     """Routes and addresses that go; addresses, MTU and routes that come."""
     before = applied.addresses if applied is not None else ()
@@ -271,8 +319,6 @@ def link_steps(
     emptied = {Prefix.parse(ip) for ip in gone if _is_v4(ip)}
     dragged = {ip for ip in kept if _is_v4(ip) and Prefix.parse(ip) in emptied}
     flushed = bool(emptied) and not any(_is_v4(ip) and ip not in dragged for ip in kept)
-    if moves is None:
-        moves = _peer_moves(applied, desired)
     removed, added = _route_steps(applied, desired, moves, flushed, can_route_default)
     yield from removed
     yield from map(RemoveAddress, reversed(gone))  # the first of a subnet last, as it takes the others along
@@ -288,7 +334,11 @@ def _is_v4(ip: str) -> bool:
 
 
 def _route_steps(
-    applied: Config | None, desired: Config, moves: PeerMoves, flushed: bool, can_route_default: bool
+    applied: LinkConfig | None,
+    desired: LinkConfig,
+    moves: PeerMoves | None,
+    flushed: bool,
+    can_route_default: bool,
 ) -> tuple[list[RemoveRoute], list[AddRoute]]:
     """What the allowed IPs ask of the routing table: only the peers that changed are looked at, where that will do."""
     routed_before = _routed(applied, can_route_default)
@@ -298,7 +348,7 @@ def _route_steps(
     elif applied.table != desired.table or applied.addresses != desired.addresses:
         old, new = _prefixes(applied.peers), _prefixes(desired.peers)
     else:
-        touched = _prefixes((*moves.removed, *chain.from_iterable(moves.changed)))
+        touched = _prefixes(_touched(applied, desired, moves))
         old = {ip: None for ip in touched if applied.owner(ip) is not None}
         new = {ip: None for ip in touched if desired.owner(ip) is not None}
     table_before = _table(applied)
@@ -313,15 +363,25 @@ def _route_steps(
     )
 
 
-def _prefixes(peers: Iterable[Peer | None]) -> dict[str, None]:
+def _touched(applied: LinkConfig, desired: LinkConfig, moves: PeerMoves | None) -> Iterable[Routed | None]:
+    if moves is not None:
+        return (*moves.removed, *chain.from_iterable(moves.changed))
+    start, end = same_ends(applied.peers, desired.peers)
+    return (
+        *applied.peers[start : len(applied.peers) - end],
+        *desired.peers[start : len(desired.peers) - end],
+    )
+
+
+def _prefixes(peers: Iterable[Routed | None]) -> dict[str, None]:
     return dict.fromkeys(ip for peer in peers if peer is not None for ip in peer.allowed_ips)
 
 
-def _table(config: Config | None) -> int | None:
+def _table(config: LinkConfig | None) -> int | None:
     return config.table if config is not None and isinstance(config.table, int) else None
 
 
-def _routed(config: Config | None, can_route_default: bool) -> Callable[[str], bool]:
+def _routed(config: LinkConfig | None, can_route_default: bool) -> Callable[[str], bool]:
     """Whether a prefix gets a route of its own: as with wg-quick, not where an address' subnet leads there already."""
     if config is None or config.table == "off":
         return lambda ip: False
@@ -355,7 +415,10 @@ def dns_steps(applied: Config | None, desired: Config) -> Iterator[SetDNS]:
         yield SetDNS(desired.dns, desired.dns_search)
 
 
-def _skipped(desired: Config, can_route_default: bool, can_dns: bool, can_run_hooks: bool) -> Iterator[Skipped]:
+def skipped_of(
+    desired: Config, *, can_route_default: bool = False, can_dns: bool = False, can_run_hooks: bool = False
+) -> Iterator[Skipped]:
+    """What a configuration asks for, and nobody here carries out."""
     if not can_route_default and _takes_the_default(desired.table):
         for ip in DEFAULT_ROUTES:
             if desired.owner(ip) is not None:
@@ -370,86 +433,14 @@ def _skipped(desired: Config, can_route_default: bool, can_dns: bool, can_run_ho
         yield Skipped("save config", "Config.to_text() and a file of your own")
 
 
-# -- The device's part as one plain plan: what the engine hands to Rust, once names are resolved.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerDelta:
-    """What is to change about one peer; whatever is not named stays."""
-
-    public_key: PublicKey
-    remove: bool = False
-    update_only: bool = False
-    preshared_key: PresharedKey | None = None
-    clear_preshared_key: bool = False
-    endpoint: Endpoint | None = None
-    persistent_keepalive: int | None = None
-    replace_allowed_ips: bool = False
-    allowed_ips: tuple[str, ...] = ()  # a leading "-" removes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DevicePlan:
-    """One change of a device, carried out whole or not at all. Falsy when there is none."""
-
-    private_key: PrivateKey | None = None
-    listen_port: int | None = None
-    fwmark: int | None = None
-    peers: tuple[PeerDelta, ...] = ()
-
-    def __bool__(self) -> bool:
-        return self != DevicePlan()
-
-
-def device_plan(steps: Iterable[Step]) -> DevicePlan:
-    """The steps for the device, put together."""
-    private_key: PrivateKey | None = None
-    listen_port: int | None = None
-    fwmark: int | None = None
-    steps = tuple(steps)
-    taken = {ip for step in steps for ip in _taken(step)}
-    peers: list[PeerDelta] = []
-    for step in steps:
-        match step:
-            case SetPrivateKey():
-                private_key = step.private_key
-            case SetListenPort():
-                listen_port = step.new
-            case SetFwmark():
-                fwmark = step.new
-            case AddPeer():
-                peers.append(
-                    PeerDelta(
-                        public_key=step.peer.public_key,
-                        preshared_key=step.peer.preshared_key,
-                        endpoint=step.peer.endpoint,
-                        persistent_keepalive=step.peer.persistent_keepalive or None,
-                        replace_allowed_ips=True,
-                        allowed_ips=step.peer.allowed_ips,
-                    )
-                )
-            case ChangePeer():
-                # a prefix that goes to another peer moves there by being given to it
-                removed = (f"-{ip}" for ip in step.removed if ip not in taken)
-                peers.append(
-                    PeerDelta(
-                        public_key=step.peer.public_key,
-                        update_only=True,
-                        preshared_key=step.peer.preshared_key if step.preshared_key else None,
-                        clear_preshared_key=step.preshared_key and step.peer.preshared_key is None,
-                        endpoint=step.endpoint,
-                        persistent_keepalive=step.persistent_keepalive,
-                        allowed_ips=(*removed, *step.added),
-                    )
-                )
-            case RemovePeer():
-                peers.append(PeerDelta(public_key=step.public_key, remove=True))
-            case _:
-                pass  # the interface's
-    return DevicePlan(private_key=private_key, listen_port=listen_port, fwmark=fwmark, peers=tuple(peers))
-
-
-def _taken(step: Step) -> tuple[str, ...]:
-    if isinstance(step, AddPeer):
-        return step.peer.allowed_ips
-    return step.added if isinstance(step, ChangePeer) else ()
+def skipped_of_router(router: RouterConfig, dns: DNSConfig, *, has_router: bool, has_dns: bool) -> Iterator[Skipped]:
+    """The same of a netmap's configurations."""
+    if not has_router:
+        for ip in DEFAULT_ROUTES:
+            if ip in router.routes:
+                yield Skipped(f"route {ip}", BY_ROUTER)
+        for name in ("local_routes", "subnet_routes"):
+            if getattr(router, name):
+                yield Skipped(name.replace("_", " "), BY_ROUTER)
+    if not has_dns and dns != DNSConfig():
+        yield Skipped("dns", "a `dns` object, given to Engine")

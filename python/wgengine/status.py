@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from wgengine.keys import PublicKey
@@ -12,6 +12,7 @@ from wgengine.keys import PublicKey
 if TYPE_CHECKING:
     from wgengine._native import PeerState
     from wgengine.config import Peer
+    from wgengine.node import Node
 
 __all__ = ["EngineStatus", "PeerStatus", "State", "ago", "size"]
 
@@ -31,9 +32,12 @@ class PeerStatus:
     rx_bytes: int = 0
     tx_bytes: int = 0
     persistent_keepalive: int = 0  # seconds; 0: off
+    trimmed: bool = False  # without traffic for so long that it has no session until there is some
+    name: str | None = None  # as the netmap has it
+    online: bool | None = None
 
     @classmethod
-    def of(cls, state: PeerState, configured: Peer | None) -> PeerStatus:
+    def of(cls, state: PeerState, configured: Peer | None, *, trimmed: bool = False) -> PeerStatus:
         """From what the device says, and what was configured."""
         endpoint = configured.endpoint if configured is not None else None
         return cls(
@@ -46,7 +50,14 @@ class PeerStatus:
             rx_bytes=state.rx_bytes,
             tx_bytes=state.tx_bytes,
             persistent_keepalive=state.persistent_keepalive,
+            trimmed=trimmed,
         )
+
+    def with_node(self, node: Node | None) -> PeerStatus:
+        """This status with what the netmap says of the peer."""
+        if node is None:
+            return self
+        return replace(self, name=node.computed_name or node.name or None, online=node.online)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for `json.dumps`."""
@@ -90,6 +101,10 @@ class EngineStatus:
     def peer(self, public_key: PublicKey) -> PeerStatus | None:
         """The peer with this key."""
         return next((peer for peer in self.peers if peer.public_key == public_key), None)
+
+    def with_nodes(self, node: Callable[[PublicKey], Node | None]) -> EngineStatus:
+        """This status with what a netmap says of each peer."""
+        return replace(self, peers=tuple(peer.with_node(node(peer.public_key)) for peer in self.peers))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for `json.dumps`. No secret is among them."""

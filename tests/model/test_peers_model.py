@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wgengine import _native
 from wgengine.config import Config, Peer
+from wgengine.device_plan import device_plan
 from wgengine.keys import PrivateKey, PublicKey
 from wgengine.peers import PeerIndex
-from wgengine.reconfig import device_plan, device_steps
+from wgengine.reconfig import device_steps
 
 OWN = PrivateKey.from_hex("08" * 32)
 KEYS = [PublicKey.from_bytes(bytes([n]) * 32) for n in range(21, 27)]

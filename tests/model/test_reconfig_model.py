@@ -7,18 +7,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model.strategies import KEYS, configs, few, own_addresses
 from wgengine.config import Config
+from wgengine.device_plan import PeerDelta, device_plan
 from wgengine.reconfig import (
     AddAddress,
     AddPeer,
     AddRoute,
     ChangePeer,
-    PeerDelta,
     RemoveAddress,
     RemovePeer,
     RemoveRoute,
     SetDNS,
     SetMTU,
-    device_plan,
     diff,
 )
 

@@ -8,8 +8,9 @@ import textwrap
 
 import pytest
 from wgengine.config import Config, Endpoint
+from wgengine.device_plan import device_plan
 from wgengine.errors import ConfigError
-from wgengine.reconfig import AddAddress, AddPeer, AddRoute, RemovePeer, SetDNS, SetListenPort, device_plan, diff
+from wgengine.reconfig import AddAddress, AddPeer, AddRoute, RemovePeer, SetDNS, SetListenPort, diff
 
 SECRET = "8HVbNOh8bpKUGeXo08E97c2GohkHFQ6hfSQA5pvs4nY="
 FIRST = "nxr4xDJF6xdur1OqnndnQlgwwl2Y6TpNA3tzkNdOd2U="

@@ -392,7 +392,7 @@ class TestLife:
     ("arguments", "words"),
     [
         ({"mode": "userspace"}, "mode: this comes with a later version; write tun"),
-        ({"mode": "fake"}, "mode: 'fake' is no mode"),
+        ({"mode": "quick"}, "mode: 'quick' is no mode"),
         ({"tun_fd": 3, "name": "wg0"}, "tun_fd: "),
         ({"tun_fd": 3, "mode": "memory"}, "tun_fd: "),
         ({"listen_port": 70000}, "listen_port: 70000 is not a port"),

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from wgengine.config import Config, Endpoint, Peer
+from wgengine.device_plan import PeerDelta, device_plan
 from wgengine.keys import PresharedKey, PrivateKey, PublicKey
 from wgengine.reconfig import (
     AddAddress,
@@ -11,14 +12,12 @@ from wgengine.reconfig import (
     AddRoute,
     ChangePeer,
     Changes,
-    PeerDelta,
     RemoveAddress,
     RemovePeer,
     RemoveRoute,
     SetListenPort,
     SetPrivateKey,
     Skipped,
-    device_plan,
     diff,
 )
 

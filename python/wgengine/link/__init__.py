@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from platform import system as platform
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-from wgengine.reconfig import AddAddress, AddRoute, LinkStep, RemoveAddress, RemoveRoute, SetMTU, Step, diff
+from wgengine.reconfig import AddAddress, AddRoute, LinkStep, RemoveAddress, RemoveRoute, SetMTU, Step, link_steps
 
 if TYPE_CHECKING:
-    from wgengine.config import Config
+    from wgengine.reconfig import LinkConfig
 
 __all__ = [
     "DEFAULT_MTU",
@@ -96,12 +96,12 @@ def in_order(steps: Iterable[S]) -> list[S]:
     return sorted(steps, key=lambda step: _ORDER.index(type(step)))
 
 
-def still_owed(owed: Iterable[LinkStep | BringUp], steps: Sequence[Step], desired: Config) -> Iterator[LinkStep]:
+def still_owed(owed: Iterable[LinkStep | BringUp], steps: Sequence[Step], desired: LinkConfig) -> Iterator[LinkStep]:
     """What the interface refused before and the new configuration still wants."""
     owed = [step for step in owed if not isinstance(step, BringUp) and step not in steps]
     if not owed:
         return
-    wanted = set(diff(None, desired).steps)
+    wanted = set(link_steps(None, desired))
     for step in owed:
         match step:
             case AddAddress() | AddRoute():

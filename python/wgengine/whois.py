@@ -27,11 +27,9 @@ class Whois:
     capabilities: dict[str, Any] = field(default_factory=dict, hash=False)  # name → list of its values
 
 
-def whois_of(ip: str, found: PeerForIP, netmap: NetMap) -> Whois | None:
+def whois_of(ip: str, found: PeerForIP, netmap: NetMap) -> Whois:
     """What the netmap says of the node that was found."""
     node = found.node
-    if not isinstance(node, Node):
-        return None
     capabilities = {name: [] for name in node.capabilities} | (data_of(node.cap_map) or {})
     return Whois(
         ip=ip,

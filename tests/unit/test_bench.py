@@ -146,6 +146,7 @@ def test_the_worst_flood_is_the_one_with_the_lowest_median():
     (summary,) = compare.summarise([row], found, [])
     assert summary.ours == 0.92, "not the unluckiest of each round, which is 0.91"
     assert not compare.summarise([row], [], [])[0].rounds["wgengine"], "nothing was measured"
+    assert {r.name for r in rows.select(["flood_legit_share"])} == {row.name, *row.worst_of}, "each is measured for it"
 
 
 def test_the_interval_is_of_the_figure_that_the_target_is_for():

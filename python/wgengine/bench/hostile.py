@@ -8,7 +8,7 @@ from pathlib import Path
 from wgengine.bench import generator
 from wgengine.bench.host import Host, HostError
 from wgengine.bench.implementation import Implementation
-from wgengine.bench.rows import LEGIT_SHARE, LEGIT_SHARES
+from wgengine.bench.rows import LEGIT_SHARES
 from wgengine.bench.scale import inner
 from wgengine.bench.testbed import INTERFACE, PORT, STRANGE_VETH, device, stranger, tunnel, two_hosts
 from wgengine.bench.traffic import stream, streaming
@@ -55,7 +55,7 @@ def floods(
 ) -> dict[str, float]:
     """One TCP stream, while a stranger floods its receiver, and while the same goes to a socket that nobody reads."""
     asked = set(wanted)
-    chosen = {name: kind for name, kind in LEGIT_SHARES.items() if name in asked or LEGIT_SHARE in asked}
+    chosen = {name: kind for name, kind in LEGIT_SHARES.items() if name in asked}
     shares = {}
     with (
         two_hosts(segmentation=True) as (a, b),

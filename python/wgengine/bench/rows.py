@@ -228,7 +228,7 @@ ROWS: tuple[Row, ...] = (
 
 
 def select(names: Iterable[str]) -> tuple[Row, ...]:
-    """Returns the rows with these names, in the table's order.
+    """Returns the rows with these names, and those that they are the worst of, in the table's order.
 
     Raises:
         ValueError: for a name that no row has; the message lists the names.
@@ -238,6 +238,7 @@ def select(names: Iterable[str]) -> tuple[Row, ...]:
     if unknown:
         known = ", ".join(row.name for row in ROWS)
         raise ValueError(f"no row is named {', '.join(sorted(unknown))}; rows are: {known}")
+    wanted |= {name for row in ROWS if row.name in wanted for name in row.worst_of}
     return tuple(row for row in ROWS if row.name in wanted)
 
 

@@ -180,6 +180,7 @@ class Device:
         udp_gso: bool = True,
         udp_gro: bool = True,
         respond_to_ping: bool = False,
+        nice: int = 0,
     ) -> Device: ...
     @property
     def name(self) -> str: ...

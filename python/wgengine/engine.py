@@ -426,6 +426,7 @@ class Engine:
             udp_gso=self._knobs.udp_gso,
             udp_gro=self._knobs.udp_gro,
             respond_to_ping=self._respond_to_ping,
+            nice=self._knobs.nice,
         )
 
     async def _close(self) -> None:

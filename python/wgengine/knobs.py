@@ -25,6 +25,7 @@ class Knobs:
     tun_offload: bool = True  # 64 KiB super-packets to and from the TUN (TSO, USO)
     udp_gso: bool = True  # many datagrams in one send
     udp_gro: bool = True  # many datagrams in one receive
+    nice: int = 0  # nice value of the packet threads, where that is allowed; 0: as everything else
     event_queue: int = 1024  # events that wait for a slow subscriber before the oldest are dropped
 
     # -- Lazy peers.
@@ -119,6 +120,7 @@ _ON = {"1", "t", "true", "y", "yes", "on"}
 _OFF = {"0", "f", "false", "n", "no", "off"}
 _RANGES = {
     "shards": (1, 256),
+    "nice": (-20, 19),
     "event_queue": (1, 1_000_000),
     "watchdog_limit": (0.001, 86_400),
     "metrics_children": (1, 1_000_000),
@@ -163,7 +165,8 @@ def _read_switch(word: str, variable: str) -> bool:
 
 
 def _read_integer(word: str, variable: str) -> int:
-    if not (word.isascii() and word.isdigit() and len(word) <= 9):
+    digits = word.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 9):
         raise ConfigError(f"{quoted(word)} is not a number; write one such as 2", field=variable)
     return int(word)
 

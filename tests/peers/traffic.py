@@ -29,7 +29,7 @@ def exchange(tunnel: Tunnel, large_ping: int) -> None:
     report = tunnel.iperf(1, "-P", str(parallel))
     streams = [stream["receiver"]["bytes"] for stream in report["end"]["streams"]]
     assert len(streams) == parallel
-    # wireguard-go itself loses packets of 34 KB when it sends over IPv6, to its own kind as well: in most seconds it moves
-    # hardly 1 MB, while every fragment that leaves arrives and is put together.
+    # wireguard-go itself loses packets of 34 KB when it sends over IPv6, to its own kind as well: in most seconds it
+    # moves hardly 1 MB, while every fragment that leaves arrives and is put together.
     ours = tunnel.a.program.name == tunnel.b.program.name == "wgengine"
     assert min(streams) > (1_000_000 if ours else 100_000), f"a connection starved: {streams}"

@@ -53,6 +53,11 @@ def test_descriptors_and_knobs_come_from_the_environment() -> None:
     assert (order.tun_fd, order.uapi_fd, order.shards) == (5, 6, 3)
     assert (order.tun_offload, order.udp_gso, order.udp_gro) == (True, False, True)
     assert parse("wg0").tun_fd is None
+    assert (parse("wg0").nice, parse("wg0", WGENGINE_NICE="0").nice, parse("wg0", WGENGINE_NICE="-20").nice) == (
+        -5,
+        0,
+        -20,
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,6 +77,9 @@ def test_descriptors_and_knobs_come_from_the_environment() -> None:
         (["wg0"], {"WG_UAPI_FD": "three"}, "WG_UAPI_FD=three"),
         (["wg0"], {"WGENGINE_SHARDS": "²"}, "WGENGINE_SHARDS"),
         (["wg0"], {"WGENGINE_TUN_OFFLOAD": "off"}, "write 0 or 1"),
+        (["wg0"], {"WGENGINE_NICE": "-21"}, "write a number from -20 to 19"),
+        (["wg0"], {"WGENGINE_NICE": "--5"}, "WGENGINE_NICE=--5"),
+        (["wg0"], {"WGENGINE_NICE": "high"}, "WGENGINE_NICE=high"),
     ],
 )
 def test_bad_usage_says_what_to_write(arguments: list[str], environment: dict[str, str], named: str) -> None:

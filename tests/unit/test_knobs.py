@@ -68,6 +68,8 @@ def test_the_process_environment_is_read_by_default(monkeypatch):
         ("WGENGINE_NETFILTER_KIND", "pf"),
         ("WGENGINE_METRICS_PREFIX", "my_"),
         ("WGENGINE_FAKE_HEALTH_ERROR", "x" * 501),
+        ("WGENGINE_NICE", "-21"),
+        ("WGENGINE_NICE", "--5"),
     ],
 )
 def test_a_bad_variable_is_named(variable, word):

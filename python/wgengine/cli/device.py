@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from wgengine.cli import interface, outcome, secrecy
+from wgengine.cli import interface, outcome, priority, secrecy
 
 if TYPE_CHECKING:
     from wgengine._native import Device
@@ -42,6 +42,7 @@ Environment:
   WGENGINE_SHARDS       number of data threads (default: by cores)
   WGENGINE_TUN_OFFLOAD, WGENGINE_UDP_GSO, WGENGINE_UDP_GRO
                         0 switches that offload off
+  WGENGINE_NICE         nice value of the data threads (default: {nice}, where that is allowed)
 """
 
 _LEVELS: Final = {"silent": 0, "error": 1, "info": 1, "verbose": 2, "debug": 2}
@@ -63,13 +64,14 @@ class Order(NamedTuple):
     tun_offload: bool
     udp_gso: bool
     udp_gro: bool
+    nice: int
 
 
 def main(argv: Sequence[str] | None = None, *, program: str = "wgengine-device") -> int:
     """Runs the command and returns its exit code; in the background the daemon itself never returns from here."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if "-h" in arguments or "--help" in arguments:
-        print(_HELP.format(program=program), end="")
+        print(_HELP.format(program=program, nice=priority.NICE), end="")
         return outcome.OK
     if "--version" in arguments:
         from wgengine._native import version
@@ -118,6 +120,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], *, program: 
         tun_offload=_switch(environment, "WGENGINE_TUN_OFFLOAD"),
         udp_gso=_switch(environment, "WGENGINE_UDP_GSO"),
         udp_gro=_switch(environment, "WGENGINE_UDP_GRO"),
+        nice=priority.nice(environment),
     )
 
 
@@ -222,6 +225,7 @@ def _make(order: Order) -> "Device":
         tun_offload=order.tun_offload,
         udp_gso=order.udp_gso,
         udp_gro=order.udp_gro,
+        nice=order.nice,
     )
     if order.name_file:
         try:

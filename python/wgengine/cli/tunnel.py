@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from wgengine import Config, Engine, Error, Failed, ReconfigError, Subscription, TunLost, UapiRemoved
+from wgengine import Config, Engine, Error, Failed, Knobs, ReconfigError, Subscription, TunLost, UapiRemoved
 from wgengine.cli import interface, outcome
 from wgengine.cli.hook_runner import HookRunner
 from wgengine.hooks import Hook, Phase, hooks_of
@@ -25,9 +25,10 @@ Wish: TypeAlias = Literal["end", "reload", "lost"]
 class Tunnel:
     """`reread` reads the configuration anew."""
 
-    def __init__(self, config: Config, name: str, *, reread: Callable[[], Config], as_json: bool) -> None:
+    def __init__(self, config: Config, name: str, *, knobs: Knobs, reread: Callable[[], Config], as_json: bool) -> None:
         self._config = config  # whose hooks count
         self._name = name
+        self._knobs = knobs
         self._reread = reread
         self._as_json = as_json
         self._hooks = HookRunner(to_stderr=as_json)
@@ -43,7 +44,7 @@ class Tunnel:
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         if not await self._hooks.run(self._of("PreUp")):
             return outcome.OK  # asked to end, and there is nothing yet
-        engine = Engine(self._config, name=self._name)
+        engine = Engine(self._config, name=self._name, knobs=self._knobs)
         watching = asyncio.create_task(self._watch(engine.events()))
         try:
             async with engine:

@@ -1,5 +1,6 @@
 """`up CONF`: one tunnel from a wg-quick file, in the foreground. Here: which file, and whether it can be done."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -8,8 +9,8 @@ from typing import Final
 
 import click
 
-from wgengine import Config, ConfigError
-from wgengine.cli import interface, outcome, secrecy
+from wgengine import Config, ConfigError, Knobs
+from wgengine.cli import interface, outcome, priority, secrecy
 from wgengine.cli.log import log_to_stderr
 from wgengine.course import Course, refusal
 from wgengine.hooks import SHELL
@@ -29,6 +30,7 @@ def up(conf: str, name: str | None, dry_run: bool, as_json: bool) -> int:
     CONF is a wg-quick file, or the name of one in /etc/wireguard. SIGHUP reads it again and changes only what differs.
     """
     log_to_stderr(os.environ)
+    knobs = dataclasses.replace(Knobs.from_env(), nice=priority.nice(os.environ))
     file, name = place(conf, name)
     config = read(file)
     if dry_run:
@@ -40,7 +42,8 @@ def up(conf: str, name: str | None, dry_run: bool, as_json: bool) -> int:
 
     from wgengine.cli.tunnel import Tunnel
 
-    return asyncio.run(Tunnel(config, name, reread=lambda: read(file), as_json=as_json).run())
+    tunnel = Tunnel(config, name, knobs=knobs, reread=lambda: read(file), as_json=as_json)
+    return asyncio.run(tunnel.run())
 
 
 def place(conf: str, name: str | None) -> tuple[str, str]:

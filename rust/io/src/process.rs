@@ -45,6 +45,18 @@ pub fn keep_secret() -> io::Result<()> {
     Ok(())
 }
 
+/// The calling thread's nice value; 0 leaves it as it is. Without the privilege it runs as everything else does.
+pub fn set_nice_of_thread(nice: i32) {
+    // Elsewhere a nice value is the whole process's.
+    #[cfg(target_os = "linux")]
+    if nice != 0 {
+        // SAFETY: setpriority takes numbers; 0 is the calling thread.
+        let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = nice;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -81,7 +81,8 @@ impl Device {
     /// socket or descriptor that cannot be had, ConfigError for arguments that contradict each other.
     #[new]
     #[pyo3(signature = (*, name=None, tun_fd=None, memory=false, mtu=0, shards=0, uapi=false, uapi_fd=None,
-                        tun_offload=true, udp_gso=true, udp_gro=true, respond_to_ping=false))]
+                        tun_offload=true, udp_gso=true, udp_gro=true, respond_to_ping=false,
+                        nice=0))]
     #[allow(clippy::too_many_arguments)] // keywords of one Python call
     fn new(
         py: Python<'_>,
@@ -96,6 +97,7 @@ impl Device {
         udp_gso: bool,
         udp_gro: bool,
         respond_to_ping: bool,
+        nice: i32,
     ) -> PyResult<Device> {
         process::tell_us_of_forks(py)?;
         let shown = name.unwrap_or("wg%d").to_owned();
@@ -113,7 +115,7 @@ impl Device {
             None if uapi => UapiSource::Listen,
             None => UapiSource::None,
         };
-        let options = Options { tun, mtu, shards, uapi, tun_offload, udp_gso, udp_gro };
+        let options = Options { tun, mtu, shards, uapi, tun_offload, udp_gso, udp_gro, nice };
         let running = py.detach(|| Running::start(options)).map_err(|e| error::start(&e, &shown))?;
         running.shared().hooks.set_respond_to_ping(respond_to_ping);
         Ok(Device { running })

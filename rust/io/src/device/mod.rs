@@ -5,7 +5,7 @@ mod commit;
 use crate::control::Control;
 use crate::counters;
 use crate::offloads::Offloads;
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::ring::Drained;
 use crate::shard::Shard;
 use crate::shared::Shared;
@@ -56,6 +56,8 @@ pub struct Options<'a> {
     pub tun_offload: bool,
     pub udp_gso: bool,
     pub udp_gro: bool,
+    /// Nice value of the data threads; 0: as everything else. Without the privilege they stay as they are.
+    pub nice: i32,
 }
 
 /// What could not be had at start.
@@ -129,7 +131,7 @@ impl Device {
             // As in `link`: without it super-packets may need two sends.
             let _ = tun::bound_super_packets(tun.ifindex, mtu);
         }
-        let started = Device::run(tun, offloads, up, mtu, listener, path.clone());
+        let started = Device::run(tun, offloads, up, mtu, options.nice, listener, path.clone());
         if let (Err(_), Some(path)) = (&started, &path) {
             // A socket file that nobody serves would only puzzle the next one.
             let _ = std::fs::remove_file(path);
@@ -142,6 +144,7 @@ impl Device {
         offloads: Offloads,
         up: bool,
         mtu: u32,
+        nice: i32,
         listener: Option<UnixListener>,
         path: Option<PathBuf>,
     ) -> io::Result<Device> {
@@ -155,7 +158,10 @@ impl Device {
         };
         for number in 0..queues {
             let shard = Shard::new(number, shared.clone())?;
-            device.spawn(format!("wg-io-{number}"), move || shard.run())?;
+            device.spawn(format!("wg-io-{number}"), move || {
+                process::set_nice_of_thread(nice);
+                shard.run()
+            })?;
         }
         let control = Control::new(shared.clone());
         device.spawn("wg-ctl".into(), move || control.run())?;
@@ -288,6 +294,7 @@ mod tests {
             tun_offload: true,
             udp_gso: true,
             udp_gro: true,
+            nice: 0,
         };
         let device = Device::start(options).expect("an in-memory device needs nothing");
         device.spawn("wg-test".into(), || panic!("on purpose")).expect("thread");

@@ -30,6 +30,7 @@ pub fn options() -> Options<'static> {
         tun_offload: true,
         udp_gso: true,
         udp_gro: true,
+        nice: 0,
     }
 }
 

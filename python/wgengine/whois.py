@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from wgengine.document import data_of
-from wgengine.node import Node
 
 if TYPE_CHECKING:
     from wgengine.netmap import NetMap, UserProfile
+    from wgengine.node import Node
     from wgengine.peers import PeerForIP
 
 __all__ = ["Whois", "whois_of"]

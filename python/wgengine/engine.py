@@ -13,11 +13,12 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_address
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
 from wgengine._native import Device, PeerPlan, PeerState, Plan
+from wgengine.address import ip_address
 from wgengine.changes import AddPeer, ChangePeer, Changes, Step
 from wgengine.conductor import BIRD_PROTOCOL, FLOW_LOG_PATIENCE_S, Conductor, Parts
 from wgengine.config import Config, Peer
@@ -45,14 +46,14 @@ from wgengine.netmap import NetMap
 from wgengine.node import Node
 from wgengine.outside import Tunnel
 from wgengine.peers import PeerForIP, PeerIndex
-from wgengine.ping import KINDS, TIMED_OUT, PingKind, PingResult, Pings
+from wgengine.ping import Kind, PingResult, Pings, ask
 from wgengine.prefs import Prefs
 from wgengine.resolve import Resolver, lookup
 from wgengine.router_config import RouterConfig
 from wgengine.status import EngineStatus, PeerStatus
 from wgengine.status_requests import StatusCallback, StatusRequests
 from wgengine.trim import Trimmer
-from wgengine.whois import Whois, whois_of
+from wgengine.whois import Whois, whois
 from wgengine.wishes import Wishes
 
 if TYPE_CHECKING:
@@ -343,17 +344,19 @@ class Engine:
         self._owner.check()
         return self._broadcaster.subscribe()
 
-    async def ping(self, ip: str, *, kind: PingKind = "auto", size: int = 0, timeout: float = 10.0) -> PingResult:
+    async def ping(self, ip: str, *, kind: Kind = "auto", size: int = 0, timeout: float = 10.0) -> PingResult:
         """Ping an address through the tunnel: by "tsmp" (the peer's engine answers) or "icmp" (its system does), which
         "auto" is too. Always one result within `timeout` seconds. Raises for bad arguments and a closed engine only.
         """
-        self._running()
-        address = str(ip_address(ip))
-        if kind not in KINDS:
-            raise ConfigError(f"{kind!r} is no kind of ping; write one of {', '.join(KINDS)}", field="kind")
-        if not timeout > 0:
-            raise ConfigError("write a number of seconds above 0", field="timeout")
-        return await self._ping(address, "icmp" if kind == "auto" else kind, timeout)
+        device, applied = self._running(), self._configurator.applied
+        own = applied.addresses if applied is not None else ()
+        asked = ask(ip, kind=kind, size=size, timeout=timeout, index=self._index, own=own)
+        if isinstance(asked, PingResult):
+            return asked
+        result = await self._pings.send(asked, device.ping)
+        peer = device.owner(asked.destination) if result.ok and not device.closed else None
+        state = device.peer_state(peer) if peer is not None else None
+        return replace(result, endpoint=state.endpoint) if state is not None else result
 
     def peer_for_ip(self, ip: str) -> PeerForIP | None:
         """The node of the netmap that packets to this address go to; ours among them."""
@@ -362,8 +365,8 @@ class Engine:
 
     def whois(self, ip: str) -> Whois | None:
         """Whose an address is: node, user and capabilities, as the netmap has them."""
-        found = self.peer_for_ip(ip)
-        return whois_of(str(ip), found, self._netmap) if found is not None and self._netmap is not None else None
+        self._owner.check()
+        return whois(ip_address(ip), self._netmap, self._index)
 
     def peer_by_key(self, key: PublicKey) -> PeerState | None:
         """The device's peer with this key, as it is now; looking wakes nobody."""
@@ -522,50 +525,6 @@ class Engine:
     async def _trim(self, decision: Decision) -> None:
         async with self._applying:
             await self._configurator.trim(decision, self._running())
-
-    # -- Pings.
-
-    async def _ping(self, ip: str, kind: str, timeout: float) -> PingResult:
-        def failed(error: str, **known: Any) -> PingResult:
-            return PingResult(ip=ip, kind=kind, error=error, **known)
-
-        if kind in ("disco", "peerapi"):
-            return failed(f"there are no pings by {kind} in this version; use tsmp or icmp")
-        found = self._index.peer_for_ip(ip)
-        if found is not None and found.is_self:
-            return failed(f"{ip} is local Tailscale IP", is_local_ip=True)
-        route = self._index.route(ip)
-        if route is None:
-            return failed("no matching peer")
-        name = getattr(found.node, "computed_name", None) if found is not None else None
-        known: dict[str, Any] = {"peer": route.key, "node_name": name, "node_ip": ip}
-        source = self._own_address(6 if ":" in ip else 4)
-        if source is None:
-            return failed("no self address in netmap matching address family", **known)
-        try:
-            answer = self._pings.sent(token := self._running().ping(kind, source, ip, timeout))
-        except StateError as error:  # as many are under way as can be
-            return failed(str(error), **known)
-        try:
-            # the device says when it expires; if that is lost among too many events, time still passes
-            pong = await asyncio.wait_for(answer, timeout + 1.0)
-        except TimeoutError:
-            pong = None
-        finally:
-            self._pings.forget(token)
-        if pong is None:
-            return failed(TIMED_OUT if not self._closed and self._closing is None else "the engine was closed", **known)
-        state = self.peer_by_key(pong.peer)
-        known["endpoint"] = state.endpoint if state is not None else None
-        return PingResult(ip=ip, kind=kind, latency=pong.latency, peer_api_port=pong.peer_api_port, **known)
-
-    def _own_address(self, family: Literal[4, 6]) -> str | None:
-        found = self._index.self_address(family)
-        applied = self._configurator.applied
-        if found is None and self._netmap is None and applied is not None:
-            own = (ip.partition("/")[0] for ip in applied.addresses)
-            found = next((ip for ip in own if (":" in ip) == (family == 6)), None)
-        return found
 
     # -- Names.
 

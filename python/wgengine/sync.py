@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wgengine.keys import PublicKey
     from wgengine.netmap import NetMap
     from wgengine.peers import PeerForIP
-    from wgengine.ping import PingKind, PingResult
+    from wgengine.ping import Kind, PingResult
     from wgengine.prefs import Prefs
     from wgengine.router_config import RouterConfig
     from wgengine.status import EngineStatus
@@ -218,7 +218,7 @@ class Engine:
         subscription = self._thread.call(lambda: self._engine.events())
         return Listener(self._thread, subscription, subscription.close)
 
-    def ping(self, ip: str, *, kind: PingKind = "auto", size: int = 0, timeout: float = 10.0) -> PingResult:
+    def ping(self, ip: str, *, kind: Kind = "auto", size: int = 0, timeout: float = 10.0) -> PingResult:
         """Ping an address through the tunnel: by "tsmp" (the peer's engine answers) or "icmp" (its system does), which
         "auto" is too. Always one result within `timeout` seconds. Raises for bad arguments and a closed engine only.
         """

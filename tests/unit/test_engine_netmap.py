@@ -186,6 +186,7 @@ async def test_who_owns_an_address_and_whose_it_is(engine: Engine) -> None:
     own = engine.whois("100.64.0.1")
     assert own is not None
     assert own.is_self
+    assert own.node is not None
     assert own.node.name == "node0.example.net."
 
 
@@ -254,22 +255,24 @@ class TestTwoEngines:
         assert result.ok, result.error
         assert result.latency is not None
         assert result.latency > 0
-        assert (result.node_name, result.peer) == ("node1", KEYS[1].public_key)
+        assert result.node_name == "node1.example.net."
+        assert result.endpoint is not None
+        assert result.endpoint.startswith("127.0.0.1:")
 
     async def test_row_09_every_ping_has_one_result(self, pair: tuple[Engine, Engine]) -> None:
         one, other = pair
-        assert (await one.ping("100.64.0.9")).error == "no matching peer"
-        assert (await one.ping("100.64.0.1")).is_local_ip
+        assert "no matching peer" in str((await one.ping("100.64.0.9")).error)
+        assert (await one.ping("100.64.0.1")).is_local
         assert "tsmp or icmp" in str((await one.ping("100.64.0.2", kind="peerapi")).error)
         await other.close()
         result = await one.ping("100.64.0.2", timeout=0.2)
-        assert result.error == "no answer in time"
+        assert result.error == "timed out"
         with pytest.raises(TimeoutError):
             result.raise_for_error()
         waiting = asyncio.create_task(one.ping("100.64.0.2", timeout=30))
         await asyncio.sleep(0.05)
         await one.close()
-        assert (await waiting).error == "the engine was closed"
+        assert (await waiting).error == "the engine was closed meanwhile"
 
     async def test_peers_come_trimmed_and_traffic_wakes_them(self, pair: tuple[Engine, Engine]) -> None:
         one, other = pair

@@ -19,12 +19,13 @@ from wgengine.changes import Changes, SetListenPort, Skipped
 from wgengine.cli import interface
 from wgengine.control import place
 from wgengine.control.server import ControlServer
-from wgengine.document import data_of, raw
+from wgengine.document import raw
 from wgengine.errors import ConfigError
 from wgengine.events import Broadcaster, Event, Subscription
 from wgengine.keys import PublicKey
 from wgengine.netmap import Hostinfo, NetMap, Node, UserProfile
 from wgengine.peers import PeerIndex
+from wgengine.whois import whois
 
 if TYPE_CHECKING:
     import pytest
@@ -52,18 +53,6 @@ INDEX = PeerIndex()
 INDEX.set_netmap(NETMAP)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Whois:
-    """Who answers for an address."""
-
-    ip: str
-    route: str
-    node: Node
-    is_self: bool
-    user: UserProfile | None
-    capabilities: dict[str, Any]
-
-
 @dataclass
 class Fake:
     """What a `Served` is asked is in `asked`; what it answers can be changed."""
@@ -88,18 +77,7 @@ class Fake:
         return {"ip": ip, "kind": kind, "error": None, **pong}
 
     def whois(self, ip: str) -> object | None:
-        found = INDEX.peer_for_ip(ip)
-        if found is None or not isinstance(found.node, Node):
-            return None
-        node = found.node
-        return Whois(
-            ip=ip,
-            route=found.route,
-            node=node,
-            is_self=found.is_self,
-            user=NETMAP.user(node.user),
-            capabilities=data_of(node.cap_map) or {},
-        )
+        return whois(ip, NETMAP, INDEX)
 
     async def metrics_text(self) -> str:
         return self.metrics

@@ -20,9 +20,9 @@ NOW = 1_700_000_000.0
 PONG = {"latency": 0.0123, "endpoint": "192.0.2.1:51820", "node_name": "alice.example.net."}
 ECHOES = [{"latency": 0.0123}, {"latency": 0.0141}]
 PONGS = {
-    "ping alice": [{"error": "no answer in time"}, PONG],
+    "ping alice": [{"error": "timed out"}, PONG],
     "ping --icmp --count 2 100.64.0.2": ECHOES,
-    "ping here": [{"is_local_ip": True, "error": "100.64.0.1 is this node's own"}],
+    "ping here": [{"is_local": True, "error": "100.64.0.1 is this node's own"}],
 }
 STATUS = {
     "name": "wg0",

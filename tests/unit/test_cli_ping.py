@@ -14,7 +14,7 @@ from wgengine.cli.ping import Tally, line
 from wgengine.errors import StateError
 
 PONG = {"latency": 0.0123, "endpoint": "192.0.2.1:7", "node_name": "alice.example.net."}
-TIMED_OUT = {"error": "no answer in time"}
+TIMED_OUT = {"error": "timed out"}
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         ({"kind": "icmp", "latency": 0.001}, "pong from bob (100.64.0.2) via ICMP in 1.0ms"),
         (TIMED_OUT, 'ping "100.64.0.2" timed out'),
         ({"error": "no peer has it"}, 'ping "100.64.0.2" failed: no peer has it'),
-        ({"is_local_ip": True}, "bob (100.64.0.2) is local: this node"),
+        ({"is_local": True}, "bob (100.64.0.2) is local: this node"),
         ({**PONG, "node_name": "\x1b[2J\u202e"}, r"pong from \x1b[2J\u202e (100.64.0.2) via 192.0.2.1:7 in 12.3ms"),
     ],
 )
@@ -90,7 +90,7 @@ def test_some_loss_is_no_failure(served: Serving, slept: list[float]) -> None:
 def test_own_address_is_local_and_a_success_though_none_was_sent(
     served: Serving, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    served.fake.pongs = [{"is_local_ip": True, "error": "100.64.0.1 is this node's own"}]
+    served.fake.pongs = [{"is_local": True, "error": "100.64.0.1 is this node's own"}]
     assert main.main(["ping", "here", "--count", "3"]) == 0
     assert capsys.readouterr().out == "here (100.64.0.1) is local: this node\n"
 
@@ -114,7 +114,7 @@ def test_json_is_an_object_a_line_and_one_for_all(
     assert main.main(["ping", "alice", "--count", "2", "--json"]) == 0
     first, second, last = map(json.loads, capsys.readouterr().out.splitlines())
     assert first == {"ip": "100.64.0.2", "kind": "auto", "error": None, **PONG}
-    assert second["error"] == "no answer in time"
+    assert second["error"] == "timed out"
     assert last == {"summary": {"sent": 2, "received": 1, "loss": 0.5, "min": 0.0123, "avg": 0.0123, "max": 0.0123}}
 
 

@@ -15,7 +15,6 @@ from wgengine.cli.screen import printable
 
 _PERIOD_S: Final = 1.0
 _TRIES: Final = 10
-_TIMED_OUT: Final = "no answer in time"  # in the words of a PingResult
 
 
 @click.command()
@@ -41,7 +40,7 @@ def ping(
                 result = client.ping(host, kind=kind or "auto", size=size, timeout=timeout)
                 tally.add(result)
                 click.echo(json.dumps(result) if as_json else line(result, host))
-                if result.get("is_local_ip") or _is_enough(tally, count):
+                if result.get("is_local") or _is_enough(tally, count):
                     break
                 time.sleep(max(0.0, began + _PERIOD_S - time.monotonic()))
         except KeyboardInterrupt:
@@ -72,7 +71,7 @@ class Tally:
     def add(self, result: Mapping[str, Any]) -> None:
         """One more result."""
         self.sent += 1
-        self.is_local |= bool(result.get("is_local_ip"))
+        self.is_local |= bool(result.get("is_local"))
         if not result.get("error"):
             self.latencies.append(float(result.get("latency") or 0.0))
 
@@ -101,11 +100,11 @@ def line(result: Mapping[str, Any], host: str) -> str:
     """What one ping brought."""
     ip = str(result.get("ip"))
     name = printable(str(result.get("node_name") or host).rstrip("."))
-    if result.get("is_local_ip"):
+    if result.get("is_local"):
         return f"{name} ({ip}) is local: this node"
     if result.get("error"):
         error = printable(str(result["error"]))
-        return f'ping "{ip}" ' + ("timed out" if error == _TIMED_OUT else f"failed: {error}")
+        return f'ping "{ip}" {error}' if error == "timed out" else f'ping "{ip}" failed: {error}'
     port = f", port {result['peer_api_port']}" if result.get("peer_api_port") else ""
     path = result.get("endpoint") or str(result.get("kind", "")).upper()
     return f"pong from {name} ({ip}{port}) via {printable(str(path))} in {_ms(float(result.get('latency') or 0.0))}"

@@ -15,16 +15,8 @@ from wgengine.changes import Changes, Skipped, Step
 from wgengine.errors import ConfigError, Error, ReconfigError
 from wgengine.events import Event
 from wgengine.keys import PresharedKey, PrivateKey, PublicKey
-from wgengine.netmap import UserProfile
-from wgengine.node import Node
 
 __all__ = ["error_of", "plain", "plain_error"]
-
-# What is told of them: more than this is in the netmap, for whoever may read that.
-_OF_A_NODE: Final = (
-    "key", "id", "stable_id", "name", "addresses", "allowed_ips", "tags", "online", "last_seen", "expired",
-)  # fmt: skip
-_OF_A_USER: Final = ("id", "login_name", "display_name")
 
 _PUBLIC: Final = {
     name: kind
@@ -50,10 +42,6 @@ def plain(value: Any) -> Any:
             return plain(value.value)
         case Changes():
             return {"changes": list(value), "skipped": [plain(each) for each in value.skipped]}
-        case Node():
-            return {name: plain(getattr(value, name)) for name in _OF_A_NODE} | {"os": value.hostinfo.os}
-        case UserProfile():
-            return {name: getattr(value, name) for name in _OF_A_USER}
         case Event():
             return {"event": type(value).__name__, **_fields(value)}
         case Mapping():

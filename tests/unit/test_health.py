@@ -120,7 +120,8 @@ def test_warming_up_ends_with_the_first_configuration_or_after_five_seconds():
         assert tracker.is_unhealthy(w.WARMING_UP) is warming, (facts, now)
     assert rules.due(Facts(started=100.0), 101.0) == 105.0
     assert rules.due(Facts(started=100.0), 105.0) is None
-    assert rules.due(Facts(), 0.0) is None
+    for never in (Facts(), Facts(started=100.0, running=True), Facts(started=100.0, wanted=False)):
+        assert rules.due(never, 101.0) is None
 
 
 def test_a_consequence_is_hidden_while_its_cause_lasts(tracker):

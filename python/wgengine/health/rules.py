@@ -90,7 +90,7 @@ def judge(tracker: Tracker, facts: Facts, now: float) -> None:
 
 def due(facts: Facts, now: float) -> float | None:
     """When the same facts will be judged differently."""
-    return facts.started + WARM_UP_S if facts.started is not None and now < facts.started + WARM_UP_S else None
+    return facts.started + WARM_UP_S if facts.started is not None and _warming_up(facts, now) is not None else None
 
 
 def some(words: tuple[str, ...], total: int | None = None) -> str:

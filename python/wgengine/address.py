@@ -98,11 +98,11 @@ def is_canonical_host(text: str) -> bool:
 
 
 def literal_endpoint(text: str) -> str:
-    """The canonical text of an endpoint that is an address and a port, and no name."""
+    """The canonical text of an endpoint that is an address (of one interface, it may be) and a port, and no name."""
     if _V4_ENDPOINT.fullmatch(text) or (text.count(":") <= 7 and _V6_ENDPOINT.fullmatch(text)):
         return text
     endpoint = Endpoint.parse(text)
-    if not endpoint.is_literal:
+    if not endpoint.is_literal and "%" not in endpoint.host:
         raise _refused(f"{quoted(text)} is no address with a port; write 192.0.2.1:51820 or [2001:db8::1]:51820")
     return str(endpoint)
 

@@ -17,7 +17,8 @@ __all__ = ["DNSConfig", "Resolver"]
 Routes: TypeAlias = tuple[tuple[str, tuple["Resolver", ...]], ...]
 Hosts: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s\x00-\x1f]+")
+# not the first group of an IPv6 address that is none
+_SCHEME = re.compile(r"(?![0-9A-Fa-f]{1,4}:)[A-Za-z][A-Za-z0-9+.-]*:[^\s\x00-\x1f]+")
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ def test_forms_of_a_resolver(addr):
         ({"default_resolvers": ["192.0.2.53"]}, "default_resolvers[0]"),
         ({"default_resolvers": [{"addr": "a b"}]}, "default_resolvers[0].addr"),
         ({"default_resolvers": [{"addr": "x:y\n"}]}, "default_resolvers[0].addr"),
+        ({"default_resolvers": [{"addr": "fd00:::1"}]}, "default_resolvers[0].addr"),
         ({"default_resolvers": [{}]}, "default_resolvers[0].addr"),
         ({"default_resolvers": [{"addr": "::1", "bootstrap": ["x"]}]}, "default_resolvers[0].bootstrap[0]"),
         ({"default_resolvers": [{"addr": "::1", "use_with_exit_node": 1}]}, "default_resolvers[0].use_with_exit_node"),

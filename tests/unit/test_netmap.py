@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from wgengine.dns_config import Resolver
@@ -89,6 +90,25 @@ def test_every_name_is_read():
     assert (read.domain, read.domain_audit_log_id, read.revision) == ("x.example", "cd" * 32, 5)
     assert data_of(read.extra) == {"DERPMap": WHOLE["DERPMap"], "TKAEnabled": False}
     assert read.warnings == ()
+
+
+def test_a_netmap_as_tailscale_writes_it_is_read():
+    """By `json.Marshal` of version 1.96.5's own types, every field of a node set to something."""
+    text = (Path(__file__).parent / "tailscale_netmap.json").read_text()
+    read = NetMap.from_json(text)
+    me = read.self_node
+    assert (me.cap_values("b"), me.has_cap("a"), me.has_cap("c")) == ([5, {"x": 1}], True, True)
+    assert me.endpoints == ("1.2.3.4:5", "[fe80::1%eth0]:5")
+    assert me.created == me.key_expiry == me.last_seen == json.loads(text)["SelfNode"]["Created"]
+    assert (me.online, me.v4_masq_addr, me.hostinfo.service_port("peerapi4")) == (True, "100.64.9.9", 5)
+    assert read.peers[1].addresses == ()
+    assert data_of(read.packet_filter)[0]["CapGrant"] == [{"Dsts": ["1.2.3.4/32"], "CapMap": {"k": [1]}}]
+    assert read.user(5).login_name == "l"
+    assert read.private_key is None
+    known = ("SelfNode", "NodeKey", "Peers", "DNS", "PacketFilter", "PacketFilterRules", "UserProfiles", "Domain")
+    left = {name for name in json.loads(text) if name not in (*known, "DomainAuditLogID")}
+    assert set(data_of(read.extra)) == left
+    assert NetMap.from_dict(read.to_dict()) == read
 
 
 def test_what_was_read_is_written_again():

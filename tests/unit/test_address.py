@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wgengine.address import Endpoint, Prefix, interface_address, ip_address, prefix
+from wgengine.address import Endpoint, Prefix, interface_address, ip_address, literal_endpoint, prefix
 from wgengine.errors import ConfigError
 
 
@@ -34,7 +34,8 @@ def test_a_prefix_has_one_text(text, canonical, host_bits):
         "", "/", "10.9.0.2/33", "10.9.0/24", "10.9.0.2/-1", "10.9.0.2/+1", "2001:db8::/129", "10.9.0.2/ 24x", "(none)",
         "10.0.0.1/", "/24", "010.0.0.1", "10.0.0.256", "10.0.0.1/24/24", "fe80::1%eth0/64", "+10.0.0.1", "-10.0.0.1",
         "10.0.0.1/255.255.255.0", "vpn.example/24", "10.0.0.1/²", "١٠.0.0.1/24", "1", "10.0.0.1/99999999999999999999",
-        "10.0.0.1\n",
+        "10.0.0.1\n", "1:2:3:4:5:6:7::8/128",
+        "1:2:3:4::5:6:7:8/128", "1::2::3/128", "1:2:3:4:5:6:7/128", "10.0.0.1./32",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("read", [prefix, interface_address])
@@ -127,3 +128,27 @@ def test_a_malformed_endpoint_is_refused_with_its_reason(text, reason):
 def test_an_endpoint_wants_a_port_number(port):
     with pytest.raises(ConfigError, match="Invalid endpoint port"):
         Endpoint("vpn.example", port)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("192.0.2.1:51820", "192.0.2.1:51820"),
+        ("192.0.2.1:65535", "192.0.2.1:65535"),
+        ("192.0.2.1:0", "192.0.2.1:0"),
+        ("[2001:DB8::0:1]:00080", "[2001:db8::1]:80"),
+        ("[2001:db8::1]:80", "[2001:db8::1]:80"),
+        ("[fe80::1%eth0]:80", "[fe80::1%eth0]:80"),
+    ],
+)
+def test_a_literal_endpoint_has_one_text(text, canonical):
+    assert literal_endpoint(text) == canonical
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["vpn.example:51820", "192.0.2.1", "192.0.2.1:", "192.0.2.1:65536", "[1:2:3:4::5:6:7:8]:80", "2001:db8::1:80"],
+)
+def test_what_is_no_literal_endpoint_is_refused(text):
+    with pytest.raises(ConfigError, match=r"write|contain"):
+        literal_endpoint(text)

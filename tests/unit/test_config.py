@@ -293,7 +293,7 @@ def test_with_peers_equals_the_whole_list(after):
 
 def test_with_peers_refuses_what_the_constructor_refuses():
     config = make_config(peers=START)
-    for wrong in ([*START, START[0]], [*START, Peer(public_key=SECRET.public_key)]):
+    for wrong in ([*START, START[0]], [*START, Peer(public_key=A)], [*START, Peer(public_key=SECRET.public_key)]):
         with pytest.raises(ConfigError):
             config.with_peers(wrong)
     assert config.with_peers(list(START)) is config

@@ -15,6 +15,7 @@ from wgengine.netmap import NetMap
 from wgengine.prefs import Prefs
 
 SECRET = PrivateKey.from_hex("08" * 32)
+RULES = [{"SrcIPs": ["100.64.0.0/16"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]}]
 SERVICES = ("100.100.100.100/32", "fd7a:115c:a1e0::53/128")
 ULA = "fd7a:115c:a1e0::/48"
 
@@ -190,6 +191,34 @@ def test_a_netmap_without_a_private_key_is_refused():
     assert caught.value.field == "PrivateKey"
 
 
+# Whatever decides about a peer: each of it alone is seen when the rest is as it was.
+CHANGES = {
+    "key": key(77),
+    "disco_key": key(78),
+    "allowed_ips": ("100.64.0.2/32",),
+    "addresses": ("100.64.0.2/32",),
+    "stable_id": "other",
+    "endpoints": ("192.0.2.9:1",),
+    "home_derp": 0,
+    "is_wireguard_only": False,
+    "expired": True,
+    "is_jailed": True,
+    "v4_masq_addr": "100.64.9.9",
+    "v6_masq_addr": "fd7a:115c:a1e0::99",
+    "unsigned_peer_api_only": True,
+    "name": "other.tail.example.",
+    "computed_name": "other",
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_of_one_field_is_seen(name):
+    endpoints = {"IsWireGuardOnly": True, "Endpoints": ["192.0.2.1:1"]}
+    before = netmap(node(2, "10.7.0.0/16", "192.0.2.7/32", **endpoints), node(3), PacketFilterRules=RULES)
+    after = before.replace(peers=(before.peers[0].replace(**{name: CHANGES[name]}), before.peers[1]))
+    assert derive(after, previous=derive(before)) == derive(after)
+
+
 # -- The router
 
 
@@ -253,6 +282,13 @@ def test_an_exit_node_takes_everything_and_the_local_network_by_choice(allow_lan
     assert made.router.local_routes == local_routes
 
 
+def test_our_own_interface_is_not_the_local_network():
+    around = Surroundings(external=("10.9.0.1/24", "192.168.1.7/24"))
+    prefs = Prefs(exit_node="n2")
+    made = derive(netmap(SelfNode={**MYSELF, "Addresses": ["10.9.0.1/24"]}), prefs, around=around)
+    assert made.router.routes == ("0.0.0.0/0", "::/0", "192.168.1.0/24", SERVICES[0])
+
+
 def test_traffic_for_an_exit_node_that_is_not_there_goes_nowhere():
     made = derived(node(2, "0.0.0.0/0"), prefs=Prefs(exit_node="gone"))
     assert made.router.routes == ("100.64.0.2/32", ULA, "0.0.0.0/0", "::/0", *SERVICES)
@@ -290,8 +326,6 @@ def test_surroundings_name_what_is_wrong():
 
 
 # -- Filters
-
-RULES = [{"SrcIPs": ["100.64.0.0/16"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]}]
 
 
 def test_the_filters_of_a_netmap():

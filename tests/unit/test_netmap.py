@@ -10,12 +10,15 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from wgengine.config import Config
+from wgengine.derive import derive
 from wgengine.dns_config import Resolver
 from wgengine.document import data_of
 from wgengine.errors import ConfigError
 from wgengine.keys import PrivateKey, PublicKey
 from wgengine.netmap import NetMap
 from wgengine.netmap_dns import DNSRecord, NetMapDNS
+from wgengine.prefs import Prefs
 
 SECRET = PrivateKey.from_hex("08" * 32)
 
@@ -345,3 +348,18 @@ def test_a_node_of_ordinary_content_takes_little_memory():
     assert one.tags is other.tags
     assert one.hostinfo.os is other.hostinfo.os
     assert one.computed_name is one.hostinfo.hostname
+
+
+def test_the_document_s_examples_are_good_ones():
+    text = (Path(__file__).parents[2] / "docs" / "netmap.md").read_text()
+    blocks = dict(re.findall(r"^```(json|ini)\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    read = NetMap.from_json(blocks["json"])
+    assert read.warnings == ()
+    assert read.private_key.public_key == read.self_node.key
+    made = derive(read, Prefs(accept_routes=True))
+    (peer,) = made.wg.peers
+    assert str(peer.endpoint) == "192.0.2.1:51820"
+    assert peer.allowed_ips == ("100.64.0.2/32", "10.7.0.0/16")
+    config = Config.from_text(f"[Interface]\nPrivateKey = {read.private_key.to_base64()}\n{blocks['ini']}")
+    assert config.peers[0].jailed
+    assert config.peers[0].v4_masq_addr == "100.64.9.9"

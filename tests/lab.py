@@ -51,6 +51,7 @@ T = TypeVar("T")
 WATCHED = Path(__file__).with_name("peers") / "watched.py"
 WITHOUT = WATCHED.with_name("without.py")
 SOCKETS = Path("/var/run/wireguard")
+CONTROL = Path("/run/wgengine")
 TOOLS = ("ip", "nft", "ping", "wg", "iperf3", "setpriv")
 CLONE_NEWNET = 0x40000000
 PREFIX = f"wge-{os.getpid()}-"  # of namespaces
@@ -417,7 +418,7 @@ def assert_machine_clean(before: Snapshot) -> None:
 
     assert settled(after.routes) == settled(before.routes), f"routes changed: {sorted(after.routes ^ before.routes)}"
     ours = [link for link in after.links if link.startswith(f"wg{TAG}x")]
-    ours += [str(path) for path in SOCKETS.glob(f"wg{TAG}x*")]
+    ours += [str(path) for folder in (SOCKETS, CONTROL) for path in folder.glob(f"wg{TAG}x*")]
     ours += [line for line in run(["ip", "netns", "list"]).splitlines() if line.startswith(PREFIX)]
     assert not ours, f"left on the machine: {ours}"
 
@@ -428,7 +429,7 @@ def sweep() -> None:
         found = re.match(r"wge-(\d+)-\d+", line)
         if found and not Path(f"/proc/{found[1]}").exists():
             _end_namespace(found[0])
-    for path in SOCKETS.glob("wg*x*.sock"):
+    for path in (*SOCKETS.glob("wg*x*.sock"), *CONTROL.glob("wg*x*.sock")):
         found = re.fullmatch(r"wg([0-9a-f]+)x\d+\.sock", path.name)
         if found and not Path(f"/proc/{int(found[1], 16)}").exists():
             path.unlink(missing_ok=True)

@@ -352,6 +352,7 @@ def test_json_is_an_object_a_line_and_hooks_print_elsewhere(lab: Lab) -> None:
         "listen_port": PORT,
         "pid": process.pid,
         "socket": str(served.near.socket_path),
+        "control": f"/run/wgengine/{served.tunnel.name}.sock",
     }
     assert (second["event"], second["changes"][1:]) == ("reloaded", ["+ route 10.20.0.0/16"])
     assert third == {"event": "down", "interface": served.tunnel.name}

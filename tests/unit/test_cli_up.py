@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from wgengine.cli import outcome, up
+from wgengine.keys import PrivateKey
 
 SECRET = "8HVbNOh8bpKUGeXo08E97c2GohkHFQ6hfSQA5pvs4nY="
 PUBLIC = "nxr4xDJF6xdur1OqnndnQlgwwl2Y6TpNA3tzkNdOd2U="
@@ -39,6 +40,8 @@ def conf(tmp_path: Path) -> Path:
         ("/x/any thing", "wg1", "/x/any thing", "wg1"),
         ("/dev/fd/63", "wg1", "/dev/fd/63", "wg1"),
         ("wg0.conf", None, f"{os.getcwd()}/wg0.conf", "wg0"),
+        ("wg0.json", None, f"{os.getcwd()}/wg0.json", "wg0"),
+        ("/x/net.json", "wg1", "/x/net.json", "wg1"),
         ("./a=b_c.d-e+.conf", None, f"{os.getcwd()}/a=b_c.d-e+.conf", "a=b_c.d-e+"),
     ],
 )
@@ -54,6 +57,7 @@ def test_the_file_and_the_name(conf: str, name: str | None, file: str, interface
         ("/x/sixteen-letters-.conf", None, "--name"),
         ("/x/a name.conf", None, "--name"),
         ("/x/.conf", None, "--name"),
+        ("/x/.json", None, "--name"),
         ("a name", None, "letters or digits"),
         ("", None, "letters or digits"),
         ("wg0", "a/b", "letters or digits"),
@@ -150,3 +154,79 @@ def test_a_log_level_that_is_none(conf: Path) -> None:
     done = run("--dry-run", conf, env={"LOG_LEVEL": "loud"})
     assert done.returncode == 2
     assert "LOG_LEVEL=loud" in done.stderr
+
+
+OWN = PrivateKey.from_hex("01" * 32).public_key.to_hex()
+NETMAP = {
+    "PrivateKey": f"privkey:{'01' * 32}",
+    "SelfNode": {"Name": "here.example.net.", "Key": f"nodekey:{OWN}", "Addresses": ["100.64.0.1/32"]},
+    "Peers": [
+        {
+            "Name": "far.example.net.",
+            "Key": f"nodekey:{'03' * 32}",
+            "Addresses": ["100.64.0.2/32"],
+            "AllowedIPs": ["100.64.0.2/32", "10.9.0.0/16"],
+            "PrimaryRoutes": ["10.9.0.0/16"],
+            "Endpoints": ["192.0.2.1:51820"],
+            "IsWireGuardOnly": True,
+        }
+    ],
+}
+
+
+@pytest.fixture
+def netmap(tmp_path: Path) -> Path:
+    path = tmp_path / "wgx7.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(NETMAP))
+    return path
+
+
+def test_a_dry_run_of_a_netmap_prints_every_step_and_changes_nothing(netmap: Path) -> None:
+    done = run("--dry-run", netmap)
+    assert done.returncode == 0, done.stderr
+    first, *lines = done.stdout.splitlines()
+    assert first == "wgx7 up:"
+    assert "  + address 100.64.0.1/32" in lines
+    assert "01" * 32 not in done.stdout + done.stderr
+    as_json = json.loads(run("--dry-run", "--json", netmap).stdout)
+    assert set(as_json) == {"interface", "file", "up", "skipped", "warnings"}
+    assert "+ address 100.64.0.1/32" in as_json["up"]
+
+
+def test_preferences_say_what_of_a_netmap_is_wanted(netmap: Path, tmp_path: Path) -> None:
+    prefs = tmp_path / "prefs.json"
+    prefs.write_text('{"accept_routes": true}')
+    assert "10.9.0.0/16" not in run("--dry-run", netmap).stdout
+    assert "10.9.0.0/16" in run("--dry-run", "--prefs", prefs, netmap).stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[]", "write an object"), ("{", "this is no JSON"), ('{"accept_routes": 1}', "accept_routes"), ('{"x": 1}', "x")],
+)
+def test_preferences_that_are_none_name_their_file_and_field(
+    netmap: Path, tmp_path: Path, text: str, words: str
+) -> None:
+    prefs = tmp_path / "prefs.json"
+    prefs.write_text(text)
+    done = run("--dry-run", "--prefs", prefs, netmap)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"wgengine: {prefs}: ")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_preferences_are_a_netmaps_only(conf: Path, tmp_path: Path) -> None:
+    prefs = tmp_path / "prefs.json"
+    prefs.write_text("{}")
+    done = run("--dry-run", "--prefs", prefs, conf)
+    assert done.returncode == 2
+    assert "only a netmap has preferences" in done.stderr
+
+
+def test_a_netmap_that_is_wrong_names_its_field(netmap: Path) -> None:
+    netmap.write_text(json.dumps({**NETMAP, "Peers": [{"Key": f"nodekey:{'03' * 32}", "Addresses": [7]}]}))
+    done = run("--dry-run", netmap)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Peers[0].Addresses[0]" in done.stderr

@@ -14,19 +14,31 @@ import sys
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from wgengine import Config, Engine, Error, Failed, Knobs, ReconfigError, Subscription, TunLost, UapiRemoved
+from wgengine import Changes, Config, Engine, Error, Failed, Knobs, ReconfigError, Subscription, TunLost, UapiRemoved
 from wgengine.cli import interface, outcome
+from wgengine.cli.desk import Wanted, served
 from wgengine.cli.hook_runner import HookRunner
 from wgengine.hooks import Hook, Phase, hooks_of
+from wgengine.prefs import Prefs
 
 Wish: TypeAlias = Literal["end", "reload", "lost"]
 
 
 class Tunnel:
-    """`reread` reads the configuration anew."""
+    """`reread` reads the configuration or the netmap anew, and what its user wants of it."""
 
-    def __init__(self, config: Config, name: str, *, knobs: Knobs, reread: Callable[[], Config], as_json: bool) -> None:
-        self._config = config  # whose hooks count
+    def __init__(
+        self,
+        wanted: Wanted,
+        prefs: Prefs,
+        name: str,
+        *,
+        knobs: Knobs,
+        reread: Callable[[], tuple[Wanted, Prefs]],
+        as_json: bool,
+    ) -> None:
+        self._wanted = wanted  # whose hooks count
+        self._prefs = prefs
         self._name = name
         self._knobs = knobs
         self._reread = reread
@@ -44,12 +56,16 @@ class Tunnel:
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         if not await self._hooks.run(self._of("PreUp")):
             return outcome.OK  # asked to end, and there is nothing yet
-        engine = Engine(self._config, name=self._name, knobs=self._knobs)
+        config = self._wanted if isinstance(self._wanted, Config) else None
+        engine = Engine(config, name=self._name, knobs=self._knobs)
         watching = asyncio.create_task(self._watch(engine.events()))
         try:
             async with engine:
-                well = await self._serve(engine)
-                well &= await self._hooks.run_regardless(self._of("PreDown"))
+                if not isinstance(self._wanted, Config):
+                    self._tell_skipped(await engine.apply(self._wanted, prefs=self._prefs))
+                async with served(engine, self._name, lambda *wanted: self._apply(engine, *wanted)) as control:
+                    well = await self._serve(engine, control)
+                    well &= await self._hooks.run_regardless(self._of("PreDown"))
         finally:
             watching.cancel()
         well &= await self._hooks.run_regardless(self._of("PostDown"))
@@ -57,9 +73,9 @@ class Tunnel:
         return outcome.OK if well else outcome.FAILED
 
     def _of(self, phase: Phase) -> tuple[Hook, ...]:
-        return hooks_of(self._config, phase, self._name)
+        return hooks_of(self._wanted, phase, self._name) if isinstance(self._wanted, Config) else ()
 
-    async def _serve(self, engine: Engine) -> bool:
+    async def _serve(self, engine: Engine, control: str | None) -> bool:
         """Until it shall end; whether that was asked for."""
         if self._ending or not await self._hooks.run(self._of("PostUp")):
             return True
@@ -72,6 +88,7 @@ class Tunnel:
             pid=os.getpid(),
             # root of a user namespace may have a TUN without one
             socket=interface.socket_path(self._name) if interface.is_served(self._name) else None,
+            control=control,
         )
         while True:
             match await self._wishes.get():
@@ -85,18 +102,33 @@ class Tunnel:
     async def _reload(self, engine: Engine) -> None:
         """Change what differs in the file; a bad file changes nothing. Its hooks count when the tunnel goes down."""
         try:
-            config = await asyncio.to_thread(self._reread)
-            try:
-                changes = await engine.apply(config)
-            except ReconfigError as error:  # the rest of it was done
-                self._config, changes = config, error.changes
-                outcome.complain(f"{self._name}: {outcome.describe(error)}")
+            changes = await self._apply(engine, *await asyncio.to_thread(self._reread))
+        except ReconfigError as error:  # the rest of it was done
+            changes = error.changes
+            outcome.complain(f"{self._name}: {outcome.describe(error)}")
         except (Error, OSError) as error:
             outcome.complain(f"{self._name} goes on as it was: {outcome.describe(error)}")
             return
-        self._config = config
         count = f"{len(changes)} changes" if len(changes) != 1 else "1 change"
         self._say("reloaded", f"{self._name}: its file is read again, {count}", changes=list(changes))
+
+    async def _apply(self, engine: Engine, wanted: Wanted, prefs: Prefs) -> Changes:
+        """Its hooks are those that will run on the way down."""
+        try:
+            changes = await engine.apply(wanted, prefs=prefs)
+        except ReconfigError:  # the rest of it was done
+            self._wanted, self._prefs = wanted, prefs
+            raise
+        self._wanted, self._prefs = wanted, prefs
+        self._tell_skipped(changes)
+        return changes
+
+    def _tell_skipped(self, changes: Changes) -> None:
+        """What of a netmap nobody here carries out. (Of a wg-quick file nothing is: that one is refused.)"""
+        if isinstance(self._wanted, Config):
+            return
+        for each in changes.skipped:
+            outcome.complain(f"{self._name}: {each.what} is not done; it needs {each.needs}")
 
     async def _watch(self, events: Subscription) -> None:
         """What happens to the engine by itself; the engine's log says it in words."""

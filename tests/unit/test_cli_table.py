@@ -65,6 +65,7 @@ def test_whole_table() -> None:
     [
         ({}, "-"),
         ({"tx_bytes": 1}, "idle"),
+        ({"trimmed": True}, "idle"),
         ({"last_handshake": NOW - 179}, "direct"),
         ({"last_handshake": NOW - 181}, "idle"),
         ({"last_handshake": NOW - 1, "state": "relay"}, "relay"),

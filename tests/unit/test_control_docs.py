@@ -8,12 +8,14 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 from served import KEY, Fake, Raw, Serving, serving
 from wgengine.events import EventsLost, SessionUp
+from wgengine.status import EngineStatus, PeerStatus
 
 TEXT = (Path(__file__).parents[2] / "docs" / "control.md").read_text(encoding="utf-8")
 LINES = [line for block in re.findall(r"^```control\n(.*?)^```", TEXT, re.M | re.S) for line in block.splitlines()]
@@ -60,8 +62,16 @@ def test_every_exchange_goes_as_written(served: Serving) -> None:
                 assert equal(said, written), (said, written)
 
 
+def test_every_field_of_a_status_has_its_row() -> None:
+    section = TEXT.partition("## A status\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?`) \|", section, re.M)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert named == {each.name for kind in (EngineStatus, PeerStatus) for each in fields(kind)}
+
+
 def test_every_verb_has_its_row() -> None:
-    rows = re.findall(r"^\| `(\w+)` \|", TEXT, re.M)
+    section = TEXT.partition("## Verbs\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|", section, re.M)
     assert rows == ["status", "ping", "whois", "metrics", "events", "reconfigure"]
 
 

@@ -89,7 +89,7 @@ def _state(peer: Mapping[str, Any], now: float) -> str:
     elif handshake is not None and now - handshake < _SESSION_S:
         state = "direct"
     else:
-        state = "idle" if handshake is not None or peer.get("tx_bytes") else _NONE
+        state = "idle" if handshake is not None or peer.get("tx_bytes") or peer.get("trimmed") else _NONE
     words = [state] if state != _NONE else []
     if peer.get("exit_node"):
         words.append("exit node")

@@ -7,24 +7,20 @@ touches a packet.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import time
 import weakref
-from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
-from wgengine._native import Device, PeerPlan, PeerState, Plan
 from wgengine.address import ip_address
-from wgengine.changes import AddPeer, ChangePeer, Changes, Step
+from wgengine.arguments import check_arguments, check_config, check_type
 from wgengine.conductor import BIRD_PROTOCOL, FLOW_LOG_PATIENCE_S, Conductor, Parts
 from wgengine.config import Config, Peer
 from wgengine.configurator import Configurator, Wish
 from wgengine.dns_config import DNSConfig
-from wgengine.errors import ClosedError, ConfigError, Error, PrivilegeError, StateError
+from wgengine.endpoint_names import EndpointNames
+from wgengine.errors import ClosedError, Error, StateError
 from wgengine.events import (
     Broadcaster,
     ConfigChanged,
@@ -42,22 +38,28 @@ from wgengine.knobs import Knobs
 from wgengine.lazy import LazyPeers
 from wgengine.link import Link, open_link
 from wgengine.link_changes import LinkChanges
+from wgengine.native_plan import to_native
 from wgengine.netmap import NetMap
 from wgengine.node import Node
+from wgengine.open_device import open_device
 from wgengine.outside import Tunnel
 from wgengine.peers import PeerForIP, PeerIndex
 from wgengine.ping import Kind, PingResult, Pings, ask
 from wgengine.prefs import Prefs
-from wgengine.resolve import Resolver, lookup
 from wgengine.router_config import RouterConfig
-from wgengine.status import EngineStatus, PeerStatus
+from wgengine.status import EngineStatus, status_of
 from wgengine.status_requests import StatusCallback, StatusRequests
 from wgengine.trim import Trimmer
 from wgengine.whois import Whois, whois
 from wgengine.wishes import Wishes
 
 if TYPE_CHECKING:
+    from wgengine._native import Device, PeerState
+    from wgengine.changes import Changes
+    from types import TracebackType
+    from collections.abc import Callable, Coroutine
     from wgengine.derive import Derived
+    from wgengine.device_plan import DevicePlan
     from wgengine.keys import PublicKey
     from wgengine.subsystem import BirdClient, Dialer, DNSManager, LinkChange, NetMonitor, NetworkLogger, Router
     from wgengine.trim import Decision
@@ -107,7 +109,7 @@ class Engine:
         subsystems: Callable[[object], None] | None = None,
         knobs: Knobs = Knobs(),  # noqa: B008 (frozen)
     ) -> None:
-        _check_arguments(config, mode, name, tun_fd, listen_port)
+        check_arguments(config, mode, name, tun_fd, listen_port)
         self._config = config
         self._mode: Literal["tun", "memory", "fake"] = "tun" if mode in ("auto", "tun") else mode  # type: ignore[assignment]
         self._name = name
@@ -120,7 +122,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._device: Device | None = None
         self._link: Link | None = None
-        self._resolver: Resolver | None = None
+        self._names: EndpointNames | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -167,7 +169,6 @@ class Engine:
         self._desired_dns: DNSConfig | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._failure: str | None = None
-        self._sent: tuple[float, dict[PublicKey, int]] = (float("-inf"), {})
 
     @classmethod
     def fake(
@@ -275,22 +276,22 @@ class Engine:
         again.
         """
         self._running()
-        _check_config(config)
+        check_config(config)
         # shielded: a caller who is cancelled must not leave us ignorant of what was applied
         return await asyncio.shield(self._task(self._apply(config, prefs or Prefs()), "wgengine-apply"))
 
     async def reconfig(self, wg: Config, router: RouterConfig, dns: DNSConfig) -> Changes:
         """The same by the three configurations themselves: peers without traffic are trimmed, as for a netmap."""
         self._running()
-        _check_type(wg, Config)
-        _check_type(router, RouterConfig)
-        _check_type(dns, DNSConfig)
+        check_type(wg, Config)
+        check_type(router, RouterConfig)
+        check_type(dns, DNSConfig)
         return await asyncio.shield(self._task(self._reconfig(wg, router, dns), "wgengine-reconfig"))
 
     def plan(self, config: Config | NetMap, *, prefs: Prefs | None = None) -> Changes:
         """What `apply` would do, not done."""
         self._owner.check()
-        _check_config(config)
+        check_config(config)
         if isinstance(config, NetMap):
             config.check_succeeds(self._netmap)
             return self._planned(self._wish_of_netmap(config, prefs or Prefs())[0])
@@ -383,7 +384,9 @@ class Engine:
         if self._mode == "tun":
             self._link = open_link(device.name, device.ifindex)
         await self._conductor.tell(self._parts.dialer.set_tun_name, device.name)
-        self._resolver = Resolver(place=self._place, sent=self._sent_to, publish=self._publish, lookup=self._look_up)
+        self._names = EndpointNames(
+            device=self._running, commit=self._commit, tunnel=self._tunnel, publish=self._publish
+        )
         loop.add_reader(device.event_fd, self._pump)
         await self._conductor.tell(self._parts.router.up)
         await self._conductor.tell(self._parts.router.set, None)
@@ -402,41 +405,22 @@ class Engine:
             self._loop.call_soon_threadsafe(self._link_changes.put, change)
 
     def _open(self) -> Device:
-        """Make the device. Blocks."""
-        try:
-            return self._make(uapi=self._uapi)
-        except PrivilegeError:
-            raise
-        except OSError as error:
-            if not self._uapi or error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
-                raise
-            reason = error
-        # Root of a user namespace may make a TUN, but not write to /var/run: the tunnel is what matters.
-        device = self._make(uapi=False)
-        log.warning("%s: `wg` will not see it: %s", device.name, reason)
-        return device
-
-    def _make(self, *, uapi: bool) -> Device:
         mtu = self._config.mtu if isinstance(self._config, Config) else None
-        return Device(
+        return open_device(
             name=self._name,
             tun_fd=self._tun_fd,
             memory=self._mode != "tun",
             mtu=mtu or 0,
-            shards=self._knobs.shards or 0,
-            uapi=uapi,
-            tun_offload=self._knobs.tun_offload,
-            udp_gso=self._knobs.udp_gso,
-            udp_gro=self._knobs.udp_gro,
+            uapi=self._uapi,
             respond_to_ping=self._respond_to_ping,
-            nice=self._knobs.nice,
+            knobs=self._knobs,
         )
 
     async def _close(self) -> None:
         self._unsubscribe()
         await self._link_changes.close(_LINK_CHANGE_PATIENCE_S)
-        if self._resolver is not None:
-            await self._resolver.close()
+        if self._names is not None:
+            await self._names.close()
         await self._status_requests.close()
         await self._lazy.close()
         self._pings.close()
@@ -519,49 +503,24 @@ class Engine:
             if applied is wish.wg:
                 self._index.set_config(applied)
                 device.set_own_addresses([ip.partition("/")[0] for ip in applied.addresses])
-                self._follow_names(applied, changes.steps)
+                assert self._names is not None
+                self._names.follow(applied, changes.steps)
                 self._lazy.schedule()
+
+    async def _commit(self, plan: DevicePlan) -> None:
+        async with self._applying:  # an `apply` may say something else just now
+            device = self._running()
+            await self._call(device.commit, to_native(plan))
+
+    def _tunnel(self) -> Tunnel | None:
+        config = self._configurator.applied
+        if self._link is None or self._device is None or config is None:
+            return None
+        return Tunnel(ifindex=self._device.ifindex, config=config)
 
     async def _trim(self, decision: Decision) -> None:
         async with self._applying:
             await self._configurator.trim(decision, self._running())
-
-    # -- Names.
-
-    def _follow_names(self, desired: Config, steps: tuple[Step, ...]) -> None:
-        resolver = self._resolver
-        assert resolver is not None
-        resolver.keep(lambda key: peer.endpoint if (peer := desired.peer(key)) is not None else None)
-        for step in steps:
-            match step:
-                case AddPeer(peer=peer):
-                    endpoint = peer.endpoint
-                case ChangePeer(peer=peer):
-                    endpoint = step.endpoint
-                case _:
-                    continue
-            if endpoint is not None and not endpoint.is_literal:
-                resolver.follow(peer.public_key, endpoint)
-
-    async def _look_up(self, host: str, port: int) -> tuple[str, ...]:
-        """Look a name up outside of the tunnel."""
-        device, config = self._running(), self._configurator.applied
-        ours = Tunnel(ifindex=device.ifindex, config=config) if self._link is not None and config is not None else None
-        return await lookup(host, port, ours)
-
-    async def _place(self, peer: PublicKey, endpoint: str) -> None:
-        """Tell the device where a peer is. One that is gone meanwhile stays gone."""
-        async with self._applying:  # an `apply` may name another endpoint just now
-            device = self._running()
-            await self._call(device.commit, Plan(peers=[PeerPlan(peer, update_only=True, endpoint=endpoint)]))
-
-    def _sent_to(self, peer: PublicKey) -> int:
-        """Bytes sent to a peer, at most a second old: a thousand names are not a thousand snapshots."""
-        taken, sent = self._sent
-        if time.monotonic() - taken > _SENT_FRESH_S:
-            sent = {each.public_key: each.tx_bytes for each in self._running().state().peers}
-            self._sent = (time.monotonic(), sent)
-        return sent.get(peer, 0)
 
     # -- Events.
 
@@ -585,8 +544,8 @@ class Engine:
             case TunLost():
                 self._failure = f"the interface {self.name} is gone"
         self._log(event)
-        if self._resolver is not None:
-            self._resolver.feed(event)
+        if self._names is not None:
+            self._names.feed(event)
         self._pings.feed(event)
         self._lazy.feed(event)
         self._broadcaster.publish(event)
@@ -638,58 +597,14 @@ class Engine:
 
     def _status(self, device: Device) -> EngineStatus:
         """Take the snapshot. Ten thousand peers take a while, so not on the event loop."""
-        state = device.state()
         trimmer = self._configurator.trimmer
-        return EngineStatus(
-            name=device.name,
-            mode=self._mode,
-            state="running" if self._failure is None else "failed",
-            reason=self._failure,
-            time=time.time(),
-            public_key=state.public_key,
-            listen_port=state.listen_port,
-            fwmark=state.fwmark,
-            mtu=device.mtu,
-            peers=tuple(
-                PeerStatus.of(
-                    peer,
-                    self._configured(peer.public_key),
-                    trimmed=trimmer.is_tracked(peer.public_key) and not trimmer.is_live(peer.public_key),
-                )
-                for peer in state.peers
-            ),
-            counters=device.counters(),
-            drops=device.drops(),
-            offloads=device.offloads(),
+
+        def is_trimmed(key: PublicKey) -> bool:
+            return trimmer.is_tracked(key) and not trimmer.is_live(key)
+
+        return status_of(
+            device, mode=self._mode, failure=self._failure, configured=self._configured, is_trimmed=is_trimmed
         )
-
-
-def _check_arguments(
-    config: Config | NetMap | None, mode: str, name: str | None, tun_fd: int | None, listen_port: int
-) -> None:
-    if mode == "userspace":
-        raise ConfigError("this comes with a later version; write tun, or memory for tests", field="mode")
-    if mode not in ("auto", "tun", "memory", "fake"):
-        raise ConfigError(f"{mode!r} is no mode; write auto, tun or memory", field="mode")
-    if tun_fd is not None and (name is not None or mode in ("memory", "fake")):
-        raise ConfigError("a lent TUN has its own name and is a tun; leave name and mode out", field="tun_fd")
-    if not 0 <= listen_port <= 65535:
-        raise ConfigError(f"{listen_port!r} is not a port; write a number from 0 to 65535", field="listen_port")
-    if config is not None:
-        _check_config(config)
-
-
-def _check_config(config: object) -> None:
-    if not isinstance(config, Config | NetMap):
-        wanted = "a Config or a NetMap is wanted"
-        raise TypeError(
-            f"{wanted}, not {type(config).__name__}; Config.from_file(path) and NetMap.from_file(path) read them"
-        )
-
-
-def _check_type(value: object, wanted: type) -> None:
-    if not isinstance(value, wanted):
-        raise TypeError(f"a {wanted.__name__} is wanted, not {type(value).__name__}")
 
 
 def _close_here(device: Device, owner: Owner) -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from wgengine.keys import PublicKey
 
 if TYPE_CHECKING:
-    from wgengine._native import PeerState
+    from wgengine._native import Device, PeerState
     from wgengine.config import Peer
     from wgengine.node import Node
 
-__all__ = ["EngineStatus", "PeerStatus", "State", "ago", "size"]
+__all__ = ["EngineStatus", "PeerStatus", "State", "ago", "size", "status_of"]
 
 State: TypeAlias = Literal["running", "failed"]
 
@@ -136,6 +136,36 @@ class EngineStatus:
         for peer in sorted(self.peers, key=lambda peer: -(peer.last_handshake or 0.0)):
             yield ""
             yield from peer.lines(now)
+
+
+def status_of(
+    device: Device,
+    *,
+    mode: str,
+    failure: str | None,
+    configured: Callable[[PublicKey], Peer | None],
+    is_trimmed: Callable[[PublicKey], bool],
+) -> EngineStatus:
+    """A snapshot. Blocks for a while where there are very many peers."""
+    state = device.state()
+    return EngineStatus(
+        name=device.name,
+        mode=mode,
+        state="running" if failure is None else "failed",
+        reason=failure,
+        time=clock.time(),
+        public_key=state.public_key,
+        listen_port=state.listen_port,
+        fwmark=state.fwmark,
+        mtu=device.mtu,
+        peers=tuple(
+            PeerStatus.of(peer, configured(peer.public_key), trimmed=is_trimmed(peer.public_key))
+            for peer in state.peers
+        ),
+        counters=device.counters(),
+        drops=device.drops(),
+        offloads=device.offloads(),
+    )
 
 
 def _plain_fields(status: PeerStatus | EngineStatus) -> dict[str, Any]:

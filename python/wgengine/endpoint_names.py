@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 from wgengine.address import Endpoint
@@ -11,12 +12,11 @@ from wgengine.device_plan import DevicePlan, PeerDelta
 from wgengine.resolve import Resolver, lookup
 
 if TYPE_CHECKING:
-    from wgengine.outside import Tunnel
-    from collections.abc import Awaitable, Callable, Iterable
     from wgengine._native import Device
     from wgengine.config import Config
     from wgengine.events import Event
     from wgengine.keys import PublicKey
+    from wgengine.outside import Tunnel
 
 __all__ = ["EndpointNames"]
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
 from wgengine.address import ip_address
@@ -56,8 +58,6 @@ from wgengine.wishes import Wishes
 if TYPE_CHECKING:
     from wgengine._native import Device, PeerState
     from wgengine.changes import Changes
-    from types import TracebackType
-    from collections.abc import Callable, Coroutine
     from wgengine.derive import Derived
     from wgengine.device_plan import DevicePlan
     from wgengine.keys import PublicKey

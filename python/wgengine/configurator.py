@@ -127,7 +127,9 @@ class Configurator:
 
     async def _tell_device(self, wish: Wish, changes: Changes, device: Device) -> None:
         self.trimmer.force_full = not wish.lazy
-        decision = self.trimmer.reconfigured(wish.wg.peers, time.monotonic())
+        now = time.monotonic()
+        self.trimmer.observed(device.activity(), now)
+        decision = self.trimmer.reconfigured(wish.wg.peers, now)
         plan = device_plan(changes.steps, _news(decision, self.applied))
         if plan:
             await self._call(device.commit, to_native(plan))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ class Nodes:
     exit_node: int | None
     accept_routes: bool
     peers: tuple[Peer | None, ...]  # None: skipped
-    remarks: dict[int, Remark]  # of the few nodes that have any
+    remarks: dict[int, int]  # of the few nodes that have any
     summaries: tuple[str, ...]
 
     @classmethod
@@ -41,35 +42,43 @@ class Nodes:
         # whichever are the same objects at the same end are passed over
         start, end = same_ends(self.nodes, nodes) if same_choices else (0, 0)
         stop, moved = len(nodes) - end, len(nodes) - len(self.nodes)
-        made: list[Peer | None] = []
-        fresh: dict[int, Remark] = {}
-        for at, old in zip(range(start, stop), _origins(self.nodes, nodes, start, end), strict=True):
+        unlike: Sequence[int] = range(start, stop)
+        if same_choices and not moved:
+            alike = map(operator.eq, map(view, self.nodes[start:stop]), map(view, nodes[start:stop]))
+            unlike = [at for at, same in zip(unlike, alike, strict=True) if not same]
+            peers = list(self.peers)
+            remarks = self.remarks.copy()
+            for at in unlike:
+                remarks.pop(at, None)
+        else:
+            peers = [*self.peers[:start], *(None for _ in unlike), *self.peers[len(self.peers) - end :]]
+            remarks = {at: each for at, each in self.remarks.items() if at < start}
+            remarks.update((at + moved, each) for at, each in self.remarks.items() if at >= len(self.nodes) - end)
+        fresh: dict[int, int] = {}
+        for at, old in zip(unlike, _origins(self.nodes, nodes, unlike, start, end), strict=True):
             node, is_exit_node = nodes[at], at == exit_node
             if (
                 old is not None
                 and accept_routes == self.accept_routes
                 and is_exit_node == (old == self.exit_node)
-                and (self.nodes[old] is node or view(self.nodes[old]) == view(node))
+                and view(self.nodes[old]) == view(node)
             ):
-                peer, remarks = self.peers[old], self.remarks.get(old)
+                peer, remark = self.peers[old], self.remarks.get(old)
             else:
-                peer, remarks = peer_of(node, is_exit_node=is_exit_node, accept_routes=accept_routes)
+                peer, remark = peer_of(node, is_exit_node=is_exit_node, accept_routes=accept_routes)
                 if old is not None and self.peers[old] == peer:
                     peer = self.peers[old]
-            made.append(peer)
-            if remarks:
-                fresh[at] = remarks
-        kept = {at: each for at, each in self.remarks.items() if at < start}
-        kept.update((at + moved, each) for at, each in self.remarks.items() if at + moved >= stop and at >= start)
-        unchanged = not fresh and len(kept) == len(self.remarks)
-        remarks_now = {**kept, **fresh}
+            peers[at] = peer
+            if remark:
+                fresh[at] = remark
+        remarks.update(fresh)
         return Nodes(
             nodes=nodes,
             exit_node=exit_node,
             accept_routes=accept_routes,
-            peers=(*self.peers[:start], *made, *self.peers[len(self.peers) - end :]),
-            remarks=remarks_now,
-            summaries=self.summaries if unchanged else summaries(nodes, remarks_now),
+            peers=tuple(peers),
+            remarks=remarks,
+            summaries=summaries(nodes, remarks),
         )
 
     def unsigned(self) -> tuple[Node, ...]:
@@ -81,15 +90,17 @@ def _key(nodes: tuple[Node, ...], at: int | None) -> object:
     return None if at is None else nodes[at].key
 
 
-def _origins(before: tuple[Node, ...], after: tuple[Node, ...], start: int, end: int) -> Iterator[int | None]:
-    """Where each node between the ends was before: nearly always at the same place, else wherever its key was."""
-    places: dict[object, int] | None = None
+def _origins(
+    before: tuple[Node, ...], after: tuple[Node, ...], places: Sequence[int], start: int, end: int
+) -> Iterator[int | None]:
+    """Where the nodes at some places between the ends were before: nearly always there, else wherever their key was."""
     stop = len(before) - end
-    for at in range(start, len(after) - end):
+    by_key: dict[object, int] | None = None
+    for at in places:
         key = after[at].key
         if at < stop and before[at].key == key:
             yield at
             continue
-        if places is None:
-            places = {before[i].key: i for i in range(start, stop)}
-        yield places.get(key)
+        if by_key is None:
+            by_key = {before[i].key: i for i in range(start, stop)}
+        yield by_key.get(key)

@@ -219,6 +219,37 @@ def test_a_change_of_one_field_is_seen(name):
     assert derive(after, previous=derive(before)) == derive(after)
 
 
+EXITS = [node(n, "0.0.0.0/0", "::/0", "10.7.0.0/16") for n in (2, 3)]
+
+
+@pytest.mark.parametrize("after", [None, "n3", "gone"])
+@pytest.mark.parametrize("before", [None, "n2"])
+@pytest.mark.parametrize("accept_routes", [False, True])
+def test_a_change_of_preferences_is_seen(before, after, accept_routes):
+    same = netmap(*EXITS)
+    made = derive(same, Prefs(exit_node=before))
+    prefs = Prefs(exit_node=after, accept_routes=accept_routes)
+    assert derive(same, prefs, previous=made) == derive(same, prefs)
+
+
+def test_an_exit_node_that_moves_within_the_list_is_the_same():
+    prefs = Prefs(exit_node="n3")
+    made = derive(netmap(*EXITS), prefs)
+    assert derive(netmap(EXITS[1], EXITS[0]), prefs, previous=made) == derive(netmap(EXITS[1], EXITS[0]), prefs)
+
+
+def test_what_comes_out_equal_is_the_same_object():
+    before = netmap(node(2), node(3, Expired=True), PacketFilterRules=RULES)
+    made = derive(before)
+    moved = before.replace(peers=(before.peers[0].replace(endpoints=("192.0.2.1:1",), online=True), before.peers[1]))
+    for same in (before, netmap(node(2), node(3, Expired=True), PacketFilterRules=RULES), moved):
+        again = derive(same, previous=made)
+        assert again.wg is made.wg
+        assert again.router is made.router
+        assert again.dns is made.dns
+        assert again.filter is made.filter
+
+
 # -- The router
 
 

@@ -232,8 +232,8 @@ class NetMap:
         return made
 
     def to_json(self, *, private_key: bool = False) -> str:
-        """The text of `to_dict`."""
-        return json.dumps(self.to_dict(private_key=private_key), ensure_ascii=False)
+        """The text of `to_dict`. In ASCII: what is only kept may hold half a character, which no encoding has."""
+        return json.dumps(self.to_dict(private_key=private_key))
 
 
 @contextmanager

@@ -22,14 +22,14 @@ from wgengine.changes import (
     UseKey,
     UsePeers,
 )
-from wgengine.fakes import FakeDialer, FakeDNSManager, FakeNetworkLogger, FakeRouter
+from wgengine.fakes import FakeDialer, FakeDNSManager, FakeNetMonitor, FakeNetworkLogger, FakeRouter
 from wgengine.sequence import Accepted
 
 if TYPE_CHECKING:
     from wgengine.netmap import NetMap
-    from wgengine.subsystem import BirdClient, Dialer, DNSManager, NetworkLogger, Router, Sock
+    from wgengine.subsystem import BirdClient, Dialer, DNSManager, NetMonitor, NetworkLogger, Router, Sock
 
-__all__ = ["BIRD_PROTOCOL", "FLOW_LOG_PATIENCE_S", "Conductor", "Parts"]
+__all__ = ["Conductor", "Parts"]
 
 log = logging.getLogger("wgengine.conductor")
 
@@ -45,16 +45,25 @@ class Parts:
     dns: DNSManager = field(default_factory=FakeDNSManager)
     dialer: Dialer = field(default_factory=FakeDialer)
     flow_log: NetworkLogger = field(default_factory=FakeNetworkLogger)
+    netmon: NetMonitor = field(default_factory=FakeNetMonitor)
+    owns_netmon: bool = True
+    """Whether the network monitor ends with the engine."""
     bird: BirdClient | None = None
     sock: Sock | None = None
     reconfigure_vpn: Callable[[], Any] | None = None
 
 
 class Conductor:
-    """`call` runs what may block in the engine's own thread."""
+    """`call` runs what may block in the engine's own thread; `heard` learns what each part said to each step."""
 
-    def __init__(self, parts: Parts, call: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        call: Callable[..., Awaitable[Any]],
+        heard: Callable[[PartStep, Exception | None], None] = lambda step, error: None,
+    ) -> None:
         self.parts = parts
+        self._heard = heard
         self.accepted = Accepted()
         self._call = call
 
@@ -64,6 +73,36 @@ class Conductor:
             return await what(*args)
         answer = await self._call(what, *args)
         return await answer if inspect.isawaitable(answer) else answer
+
+    async def begin(self) -> None:
+        """Before there is a device. Until we know that we route a subnet, nobody shall send its packets here."""
+        if self.parts.bird is not None:
+            await self.tell(self.parts.bird.disable_protocol, BIRD_PROTOCOL)
+
+    async def begin_with(self, interface: str) -> None:
+        """The interface is there. The router is tried early, so that one that cannot work is known at once."""
+        await self.tell(self.parts.dialer.set_tun_name, interface)
+        await self.tell(self.parts.router.up)
+        await self.tell(self.parts.router.set, None)
+        await self.tell(self.parts.netmon.start)
+
+    async def end(self) -> None:
+        """The host gets its own back before the tunnel goes. What one part refuses does not keep the others."""
+        parts = self.parts
+        ends: list[Callable[[], Any]] = [parts.dns.down, parts.router.close]
+        if parts.owns_netmon:
+            ends.insert(0, parts.netmon.close)
+        if parts.sock is not None:
+            ends.insert(0, parts.sock.close)
+        if parts.bird is not None:
+            bird = parts.bird
+            ends += [lambda: bird.disable_protocol(BIRD_PROTOCOL), bird.close]
+        ends.append(lambda: parts.flow_log.shutdown(FLOW_LOG_PATIENCE_S))
+        for end in ends:
+            try:
+                await self.tell(end)
+            except Exception as error:
+                log.error("a part did not end well: %s", error)
 
     async def perform(self, steps: Iterable[PartStep], netmap: NetMap | None) -> list[tuple[PartStep, Exception]]:
         """Carry them out in order; what is refused, and why. One refusal does not keep the others from being tried."""
@@ -76,6 +115,9 @@ class Conductor:
                 log.warning("%s: %s", step, error)
                 self._forget(step)
                 refused.append((step, error))
+                self._heard(step, error)
+            else:
+                self._heard(step, None)
         return refused
 
     async def _perform(self, step: PartStep, netmap: NetMap | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
+from wgengine._native import version
 from wgengine.address import ip_address
 from wgengine.arguments import check_arguments, check_config, check_type
-from wgengine.conductor import BIRD_PROTOCOL, FLOW_LOG_PATIENCE_S, Conductor, Parts
+from wgengine.changes import RemovePeer
+from wgengine.conductor import Conductor, Parts
 from wgengine.config import Config, Peer
 from wgengine.configurator import Configurator, Wish
 from wgengine.dns_config import DNSConfig
@@ -43,6 +46,7 @@ from wgengine.link_changes import LinkChanges
 from wgengine.native_plan import to_native
 from wgengine.netmap import NetMap
 from wgengine.node import Node
+from wgengine.observers import Observers
 from wgengine.open_device import open_device
 from wgengine.outside import Tunnel
 from wgengine.peers import PeerForIP, PeerIndex
@@ -60,6 +64,7 @@ if TYPE_CHECKING:
     from wgengine.changes import Changes
     from wgengine.derive import Derived
     from wgengine.device_plan import DevicePlan
+    from wgengine.health import Health
     from wgengine.keys import PublicKey
     from wgengine.subsystem import BirdClient, Dialer, DNSManager, LinkChange, NetMonitor, NetworkLogger, Router
     from wgengine.trim import Decision
@@ -104,6 +109,7 @@ class Engine:
         netmon: NetMonitor | None = None,
         flow_log: NetworkLogger | None = None,
         bird: BirdClient | None = None,
+        health: Health | None = None,
         reconfigure_vpn: Callable[[], Any] | None = None,
         respond_to_ping: bool = False,
         subsystems: Callable[[object], None] | None = None,
@@ -135,11 +141,11 @@ class Engine:
             dns=dns or FakeDNSManager(),
             dialer=dialer or FakeDialer(),
             flow_log=flow_log or FakeNetworkLogger(),
+            netmon=netmon or FakeNetMonitor(),
+            owns_netmon=netmon is None,
             bird=bird,
             reconfigure_vpn=reconfigure_vpn,
         )
-        self._netmon = netmon or FakeNetMonitor()
-        self._owns_netmon = netmon is None
         self._wishes = Wishes(
             listen_port=listen_port,
             has_interface=self._mode == "tun" and router is None,
@@ -150,7 +156,8 @@ class Engine:
             has_vpn=reconfigure_vpn is not None,
         )
         trimmer = Trimmer(trim_subnet_peers=knobs.trim_subnet_peers, sweeps=knobs.trim_sweep)
-        self._conductor = Conductor(self._parts, self._call)
+        self._observers = Observers(knobs, self._name_of, health)
+        self._conductor = Conductor(self._parts, self._call, self._observers.told)
         self._configurator = Configurator(self._conductor, trimmer, self._call)
         self._lazy = LazyPeers(
             trimmer,
@@ -159,7 +166,7 @@ class Engine:
             status_due=self.request_status,
         )
         self._link_changes = LinkChanges(
-            self._conductor, desired_dns=lambda: self._desired_dns, seen=lambda change, major: None
+            self._conductor, desired_dns=lambda: self._desired_dns, seen=self._observers.link_changed
         )
         self._status_requests = StatusRequests(self.status)
         self._pings = Pings()
@@ -223,6 +230,11 @@ class Engine:
     @property
     def closed(self) -> bool:
         return self._closed
+
+    @property
+    def health(self) -> Health:
+        """What is wrong with it, since when, and what to do about it."""
+        return self._observers.health
 
     @property
     def netmap(self) -> NetMap | None:
@@ -340,6 +352,11 @@ class Engine:
         self._running(failed_too=True)
         self._status_requests.request()
 
+    async def metrics_text(self) -> str:
+        """What it counts, as Prometheus reads it: text format 0.0.4."""
+        status = await self.status()
+        return await self._call(self._observers.text, status, self._netmap, version)
+
     def events(self) -> Subscription:
         """What happens from now on, in a bounded queue of the caller's own: `async for event in engine.events()`."""
         self._owner.check()
@@ -355,7 +372,9 @@ class Engine:
         if isinstance(asked, PingResult):
             return asked
         result = await self._pings.send(asked, device.ping)
-        peer = device.owner(asked.destination) if result.ok and not device.closed else None
+        peer = device.owner(asked.destination) if not device.closed else None
+        if peer is not None:
+            self._observers.metrics.pinged(result.kind, peer, result.latency)
         state = device.peer_state(peer) if peer is not None else None
         return replace(result, endpoint=state.endpoint) if state is not None else result
 
@@ -376,24 +395,21 @@ class Engine:
     # -- Starting and ending.
 
     async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._parts.bird is not None:  # until we know that we route a subnet, nobody shall send its packets here
-            await self._conductor.tell(self._parts.bird.disable_protocol, BIRD_PROTOCOL)
+        await self._conductor.begin()
         self._device = device = await self._call(self._open)
         # at the latest when the interpreter exits, and never in a forked child, whose threads do not exist
         self._finalizer = weakref.finalize(self, _close_here, device, self._owner)
         if self._mode == "tun":
             self._link = open_link(device.name, device.ifindex)
-        await self._conductor.tell(self._parts.dialer.set_tun_name, device.name)
         self._names = EndpointNames(
             device=self._running, commit=self._commit, tunnel=self._tunnel, publish=self._publish
         )
         loop.add_reader(device.event_fd, self._pump)
-        await self._conductor.tell(self._parts.router.up)
-        await self._conductor.tell(self._parts.router.set, None)
-        self._unsubscribe = self._netmon.subscribe(self._network_changed)
-        await self._conductor.tell(self._netmon.start)
+        self._unsubscribe = self._parts.netmon.subscribe(self._network_changed)
+        await self._conductor.begin_with(device.name)
+        self._observers.start(self._publish, any_interface_up=self._parts.netmon.state().any_interface_up)
         log.info("%s: started in mode %s", device.name, self._mode)
-        for part in (device, self._parts.dns, self._parts.router, self._parts.dialer, self._netmon):
+        for part in (device, self._parts.dns, self._parts.router, self._parts.dialer, self._parts.netmon):
             if self._subsystems is not None:
                 self._subsystems(part)
         if self._config is not None:
@@ -424,27 +440,12 @@ class Engine:
         await self._status_requests.close()
         await self._lazy.close()
         self._pings.close()
+        self._observers.close()
         async with self._applying:  # an `apply` under way ends first
             if self._device is not None:
                 asyncio.get_running_loop().remove_reader(self._device.event_fd)
-            await self._end_parts()
+            await self._conductor.end()
             await self._stop_device()
-
-    async def _end_parts(self) -> None:
-        """The host gets its own back before the tunnel goes. What one part refuses does not keep the others."""
-        parts = self._parts
-        ends: list[Callable[[], Any]] = [parts.dns.down, parts.router.close]
-        if self._owns_netmon:
-            ends.insert(0, self._netmon.close)
-        if parts.bird is not None:
-            bird = parts.bird
-            ends += [lambda: bird.disable_protocol(BIRD_PROTOCOL), bird.close]
-        ends.append(lambda: parts.flow_log.shutdown(FLOW_LOG_PATIENCE_S))
-        for end in ends:
-            try:
-                await self._conductor.tell(end)
-            except Exception as error:
-                log.error("%s: a part did not end well: %s", self.name, error)
 
     async def _stop_device(self) -> None:
         try:
@@ -494,11 +495,15 @@ class Engine:
             )
 
     async def _carry_out(self, wish: Wish) -> Changes:
-        device = self._running()
+        device, began, result = self._running(), time.monotonic(), "error"
         changes = self._configurator.changes(wish)
         try:
-            return await self._configurator.apply(wish, device, self._link, self._netmap)
+            changes = await self._configurator.apply(wish, device, self._link, self._netmap)
+            result = "changed" if changes else "nothing"
+            return changes
         finally:
+            self._observers.reconfigured(time.monotonic() - began, result, device)
+            self._observers.forget(step.public_key for step in changes.steps if isinstance(step, RemovePeer))
             applied = self._configurator.applied
             if applied is wish.wg:
                 self._index.set_config(applied)
@@ -549,6 +554,7 @@ class Engine:
         self._pings.feed(event)
         self._lazy.feed(event)
         self._broadcaster.publish(event)
+        self._observers.feed(event)  # what follows from it is told after it
 
     def _log(self, event: Event) -> None:
         match event:
@@ -590,6 +596,10 @@ class Engine:
     def _configured(self, public_key: PublicKey) -> Peer | None:
         applied = self._configurator.applied
         return applied.peer(public_key) if applied is not None else None
+
+    def _name_of(self, public_key: PublicKey) -> str | None:
+        node = self._node_of(public_key)
+        return node.computed_name or node.name or None if node is not None else None
 
     def _node_of(self, public_key: PublicKey) -> Node | None:
         node = self._index.by_key(public_key)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wgengine.dns_config import DNSConfig
     from wgengine.engine import Mode
     from wgengine.events import Event
+    from wgengine.health import Health
     from wgengine.keys import PublicKey
     from wgengine.netmap import NetMap
     from wgengine.peers import PeerForIP
@@ -63,6 +64,7 @@ class Engine:
         netmon: NetMonitor | None = None,
         flow_log: NetworkLogger | None = None,
         bird: BirdClient | None = None,
+        health: Health | None = None,
         reconfigure_vpn: Callable[[], Any] | None = None,
         respond_to_ping: bool = False,
         subsystems: Callable[[object], None] | None = None,
@@ -81,6 +83,7 @@ class Engine:
             netmon=netmon,
             flow_log=flow_log,
             bird=bird,
+            health=health,
             reconfigure_vpn=reconfigure_vpn,
             respond_to_ping=respond_to_ping,
             subsystems=subsystems,
@@ -155,6 +158,11 @@ class Engine:
         return self._engine.closed
 
     @property
+    def health(self) -> Health:
+        """What is wrong with it, since when, and what to do about it."""
+        return self._engine.health
+
+    @property
     def netmap(self) -> NetMap | None:
         """The netmap in use."""
         return self._engine.netmap
@@ -212,6 +220,10 @@ class Engine:
     def request_status(self) -> None:
         """Have the status told to whoever listens by `on_status`, soon."""
         return self._thread.call(lambda: self._engine.request_status())
+
+    def metrics_text(self) -> str:
+        """What it counts, as Prometheus reads it: text format 0.0.4."""
+        return self._thread.run(self._engine.metrics_text())
 
     def events(self) -> Listener[Event]:
         """What happens from now on, in a bounded queue of the caller's own: `for event in engine.events()`."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from wgengine import Config, ConfigError, Engine, Peer, PrivateKey, ReconfigError
 from wgengine.dns_config import DNSConfig
+from wgengine.events import Event, HealthChanged, Subscription
 from wgengine.fakes import FakeNetMonitor
 from wgengine.knobs import Knobs
 from wgengine.netmap import NetMap
@@ -145,6 +146,34 @@ async def test_row_01_02_what_a_part_refuses_is_asked_again_and_keeps_no_other(
     recorder.failing = set()
     assert await engine.apply(netmap(0, node(1)))
     assert recorder.names() == ["router.set", "dns.set"]
+
+
+async def test_health_and_metrics_tell_of_what_a_part_refuses(engine: Engine, recorder: Recorder) -> None:
+    recorder.failing = {"dns.set"}
+    events = engine.events()
+    with pytest.raises(ReconfigError):
+        await engine.apply(netmap(0, node(1)))
+    assert "dns" in engine.health.current()
+    assert any("dns.set failed on purpose" in text for text in engine.health.strings())
+    text = await engine.metrics_text()
+    assert 'wgengine_reconfigs_total{result="error"} 1' in text
+    assert 'wgengine_peers{state="trimmed"} 1' in text
+    recorder.failing = set()
+    await engine.apply(netmap(0, node(1)))
+    assert "dns" not in engine.health.current()
+    assert 'wgengine_reconfigs_total{result="changed"} 1' in await engine.metrics_text()
+    told = [event async for event in closing(engine, events)]
+    assert [event.healthy for event in told if isinstance(event, HealthChanged) and event.code == "dns"] == [
+        False,
+        True,
+    ]
+
+
+async def closing(engine: Engine, events: Subscription) -> AsyncIterator[Event]:
+    """What was told up to the engine's end."""
+    await engine.close()
+    async for event in events:
+        yield event
 
 
 async def test_row_03_nothing_is_changed_with_an_automatic_port(engine: Engine) -> None:

@@ -7,12 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import wgengine
 from wgengine import Changes, Config, ConfigError, Engine, Error, Subscription
 from wgengine.cli import outcome
 from wgengine.control.server import ControlServer
 from wgengine.course import refusal
-from wgengine.metrics import EngineMetrics, Snapshot
 from wgengine.netmap import NetMap
 from wgengine.prefs import Prefs
 
@@ -31,26 +29,13 @@ class Desk:
     def __init__(self, engine: Engine, apply: Apply) -> None:
         self._engine = engine
         self._apply = apply
-        self._metrics = EngineMetrics(engine.knobs)
         self.ping = engine.ping
         self.whois = engine.whois
+        self.metrics_text = engine.metrics_text
         self.events: Callable[[], Subscription] = engine.events
 
     async def status(self) -> object:
         return await self._engine.status(full=True)
-
-    async def metrics_text(self) -> str:
-        status = await self._engine.status()
-        snapshot = Snapshot(
-            version=wgengine.__version__,
-            mode=status.mode,
-            counters=status.counters,
-            drops=status.drops,
-            offloads=status.offloads,
-            peers=[peer for peer in status.peers if not peer.trimmed],
-            trimmed=sum(peer.trimmed for peer in status.peers),
-        )
-        return await asyncio.to_thread(self._metrics.text, snapshot)
 
     def nodes(self) -> tuple[Node, ...]:
         netmap = self._engine.netmap

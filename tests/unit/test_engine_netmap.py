@@ -263,6 +263,15 @@ async def test_the_status_is_told_once_for_many_requests() -> None:
         assert len(told) <= 2
 
 
+async def test_row_12_reset_and_stop_takes_all_away_within_its_time(engine: Engine, recorder: Recorder) -> None:
+    await engine.apply(netmap(0, node(1)))
+    recorder.names()
+    status = await engine.reset_and_stop(timeout=5)
+    assert status.peers == ()
+    assert recorder.told[0] == ("router.set", RouterConfig())
+    assert recorder.names() == ["router.set", "dns.set"]
+
+
 class TestTwoEngines:
     """Two engines, each with its UDP port on loopback, and no interface."""
 

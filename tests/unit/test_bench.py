@@ -12,13 +12,26 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from wgengine.bench import compare, generator, host, implementation, report, rows, run, scale, testbed, traffic
+from wgengine.bench import (
+    compare,
+    generator,
+    host,
+    implementation,
+    netmap_end,
+    report,
+    rows,
+    run,
+    scale,
+    testbed,
+    traffic,
+)
 from wgengine.bench.compare import Measured
 from wgengine.bench.host import Counters, HostError
 from wgengine.bench.implementation import Implementation
 from wgengine.bench.rows import BASELINE, OURS, Step
 from wgengine.cli.bench import bench
 from wgengine.errors import PrivilegeError
+from wgengine.netmap import NetMap
 
 root = pytest.mark.skipif(
     "CI" not in os.environ and (sys.platform != "linux" or os.geteuid() != 0 or bool(host.missing_programs())),
@@ -134,6 +147,12 @@ def test_the_interval_of_a_median_is_that_of_order_statistics():
     assert compare.interval_of_median([6.0, 1.0, 2.0, 5.0, 4.0, 3.0]) == (1.0, 6.0)
     # Of eleven, the second lowest and highest: 97.9 % (the third ones: 93.5 %).
     assert compare.interval_of_median([float(n) for n in range(11)]) == (1.0, 9.0)
+
+
+def test_the_netmap_of_the_rows_is_one():
+    made = NetMap.from_json(netmap_end.document(1_000))
+    assert len(made.peers) == 1_000
+    assert len({address for node in made.peers for address in node.addresses}) == 2_000
 
 
 def test_the_worst_flood_is_the_one_with_the_lowest_median():

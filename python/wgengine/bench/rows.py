@@ -43,6 +43,8 @@ class Step(StrEnum):
     PEERS = "10,000 peers"
     ALLOWED = "130,560 allowed IPs"
     IDLE = "1,000 idle peers"
+    NETMAP_10K = "netmap of 10,000 nodes"
+    NETMAP_100K = "netmap of 100,000 nodes"
     HANDSHAKES = "handshakes"
     FLOODS = "floods"
     RECONFIG = "reconfigurations under load"
@@ -152,6 +154,21 @@ def _scale() -> tuple[Row, ...]:
     )
 
 
+def _netmaps() -> tuple[Row, ...]:
+    def row(name: str, unit: str, about: str, target: float) -> Row:
+        step = Step.NETMAP_100K if name.startswith("100k") else Step.NETMAP_10K
+        return Row(name=f"netmap_{name}", unit=unit, about=about, step=step, target=target, alone=True, ours_only=True)
+
+    return (
+        row("10k_first_s", "s", "a netmap of 10,000 nodes read from JSON and applied by an engine of mode tun", 2.0),
+        row("10k_noop_ms", "ms", "an equal one, read anew, applied: median of 5", 20.0),
+        row("10k_one_ms", "ms", "one node of it changed, applied: median of 100", 5.0),
+        row("10k_bytes_each", "B", "what each node adds to the resident memory of the process", 5000.0),
+        row("100k_load_s", "s", "a netmap of 100,000 nodes read from JSON and applied", 10.0),
+        row("100k_idle_cpu", "%", "of a core, while all of them are silent", 2.0),
+    )
+
+
 def _hostile() -> tuple[Row, ...]:
     def share(name: str, about: str, worst_of: tuple[str, ...] = ()) -> Row:
         return Row(
@@ -213,6 +230,7 @@ ROWS: tuple[Row, ...] = (
         alone=True,
     ),
     *_scale(),
+    *_netmaps(),
     *_hostile(),
     Row(
         name="reconfig_tcp_ratio",

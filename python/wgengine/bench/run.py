@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from wgengine.bench import hostile, live, scale, traffic
+from wgengine.bench import hostile, live, netmaps, scale, traffic
 from wgengine.bench.compare import Measured
 from wgengine.bench.host import HostError
 from wgengine.bench.implementation import Implementation
@@ -105,6 +105,10 @@ def _alone(
             return scale.allowed(implementation)
         case Step.IDLE:
             return scale.idle(implementation)
+        case Step.NETMAP_10K:
+            return netmaps.netmap_10k()
+        case Step.NETMAP_100K:
+            return netmaps.netmap_100k()
         case Step.RECONFIG:
             return live.reconfigurations(implementation, number=number, seconds=seconds)
     if generator is None:

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 from wgengine._native import version
 from wgengine.address import ip_address
 from wgengine.arguments import check_arguments, check_config, check_type
-from wgengine.changes import RemovePeer
+from wgengine.changes import Changes, RemovePeer
 from wgengine.conductor import Conductor, Parts
 from wgengine.config import Config, Peer
 from wgengine.configurator import Configurator, Wish
 from wgengine.dns_config import DNSConfig
 from wgengine.endpoint_names import EndpointNames
-from wgengine.errors import ClosedError, Error, StateError
+from wgengine.errors import ClosedError, Error, ReconfigError, StateError
 from wgengine.events import (
     Broadcaster,
     ConfigChanged,
@@ -61,7 +61,6 @@ from wgengine.wishes import Wishes
 
 if TYPE_CHECKING:
     from wgengine._native import Device, PeerState
-    from wgengine.changes import Changes
     from wgengine.derive import Derived
     from wgengine.device_plan import DevicePlan
     from wgengine.health import Health
@@ -495,22 +494,27 @@ class Engine:
             )
 
     async def _carry_out(self, wish: Wish) -> Changes:
-        device, began, result = self._running(), time.monotonic(), "error"
-        changes = self._configurator.changes(wish)
+        device, began, result, changes = self._running(), time.monotonic(), "error", Changes()
         try:
             changes = await self._configurator.apply(wish, device, self._link, self._netmap)
             result = "changed" if changes else "nothing"
-            return changes
+        except ReconfigError as refused:
+            changes = refused.changes
+            raise
         finally:
             self._observers.reconfigured(time.monotonic() - began, result, device)
-            self._observers.forget(step.public_key for step in changes.steps if isinstance(step, RemovePeer))
-            applied = self._configurator.applied
-            if applied is wish.wg:
-                self._index.set_config(applied)
-                device.set_own_addresses([ip.partition("/")[0] for ip in applied.addresses])
-                assert self._names is not None
-                self._names.follow(applied, changes.steps)
-                self._lazy.schedule()
+            if self._configurator.applied is wish.wg:
+                self._follow(wish.wg, changes, device)
+        return changes
+
+    def _follow(self, applied: Config, changes: Changes, device: Device) -> None:
+        """The device is so now: whoever looks things up in the configuration shall know."""
+        assert self._names is not None
+        self._index.set_config(applied)
+        device.set_own_addresses([ip.partition("/")[0] for ip in applied.addresses])
+        self._names.follow(applied, changes.steps)
+        self._observers.forget(step.public_key for step in changes.steps if isinstance(step, RemovePeer))
+        self._lazy.schedule()
 
     async def _commit(self, plan: DevicePlan) -> None:
         async with self._applying:  # an `apply` may say something else just now

@@ -75,16 +75,27 @@ class PeerIndex:
         before = self._netmap.peers if self._netmap is not None else ()
         after = netmap.peers if netmap is not None else ()
         start, end = same_ends(before, after)
-        for node in before[start : len(before) - end]:
-            del self._nodes[node.key]
-            for address in node.addresses:
-                self._hosts.pop(address, None)
-        for node in after[start : len(after) - end]:
-            self._nodes[node.key] = node
-            self._hosts.update(dict.fromkeys(filter(is_tailscale_host, node.addresses), node))
+        gone, come = before[start : len(before) - end], after[start : len(after) - end]
+        if len(gone) == len(come) and all(map(_is_the_same_node, gone, come)):
+            for node in come:  # as when a netmap is read anew: what was known of their addresses still holds
+                self._nodes[node.key] = node
+                for address in node.addresses:
+                    if address in self._hosts:
+                        self._hosts[address] = node
+        else:
+            self._replace(gone, come)
         own = netmap.self_node if netmap is not None else None
         self._own = {} if own is None else dict.fromkeys(filter(is_tailscale_host, own.addresses), own)
         self._netmap = netmap
+
+    def _replace(self, gone: Iterable[Node], come: Iterable[Node]) -> None:
+        for node in gone:
+            del self._nodes[node.key]
+            for address in node.addresses:
+                self._hosts.pop(address, None)
+        for node in come:
+            self._nodes[node.key] = node
+            self._hosts.update(dict.fromkeys(filter(is_tailscale_host, node.addresses), node))
 
     def set_config(self, config: Config | None) -> None:
         """Answer by this full configuration from now on."""
@@ -176,6 +187,10 @@ class PeerIndex:
             if key is not None:
                 return Route(prefix, key)
         return None
+
+
+def _is_the_same_node(one: Node, other: Node) -> bool:
+    return one.key == other.key and one.addresses == other.addresses
 
 
 def _address(ip: IP) -> IPv4Address | IPv6Address:

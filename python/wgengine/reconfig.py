@@ -289,7 +289,7 @@ class RouterLink:
     addresses: tuple[str, ...]
     mtu: int | None
     allowed_ips: tuple[str, ...]
-    _own: frozenset[str]
+    own: frozenset[str]
 
     @classmethod
     def of(cls, router: RouterConfig, mtu: int | None) -> RouterLink:
@@ -304,7 +304,7 @@ class RouterLink:
         return (self,)
 
     def owner(self, allowed_ip: str, /) -> RouterLink | None:
-        return self if allowed_ip in self._own else None
+        return self if allowed_ip in self.own else None
 
 
 def link_steps(
@@ -348,7 +348,7 @@ def _route_steps(
     elif applied.table != desired.table or applied.addresses != desired.addresses:
         old, new = _prefixes(applied.peers), _prefixes(desired.peers)
     else:
-        touched = _prefixes(_touched(applied, desired, moves))
+        touched = _touched(applied, desired, moves)
         old = {ip: None for ip in touched if applied.owner(ip) is not None}
         new = {ip: None for ip in touched if desired.owner(ip) is not None}
     table_before = _table(applied)
@@ -363,14 +363,16 @@ def _route_steps(
     )
 
 
-def _touched(applied: LinkConfig, desired: LinkConfig, moves: PeerMoves | None) -> Iterable[Routed | None]:
+def _touched(applied: LinkConfig, desired: LinkConfig, moves: PeerMoves | None) -> dict[str, None]:
+    """Prefixes that may have come or gone."""
     if moves is not None:
-        return (*moves.removed, *chain.from_iterable(moves.changed))
+        return _prefixes((*moves.removed, *chain.from_iterable(moves.changed)))
+    if isinstance(applied, RouterLink) and isinstance(desired, RouterLink):
+        gone, come = applied.own - desired.own, desired.own - applied.own
+        return dict.fromkeys((*sorted(gone), *(ip for ip in desired.allowed_ips if ip in come))) if gone or come else {}
     start, end = same_ends(applied.peers, desired.peers)
-    return (
-        *applied.peers[start : len(applied.peers) - end],
-        *desired.peers[start : len(desired.peers) - end],
-    )
+    before, after = applied.peers[start : len(applied.peers) - end], desired.peers[start : len(desired.peers) - end]
+    return _prefixes((*before, *after))
 
 
 def _prefixes(peers: Iterable[Routed | None]) -> dict[str, None]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from wgengine.events import (
         ConfigChanged,
+        DiscoKeyAdvertised,
         EndpointChanged,
         Event,
         EventsLost,
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
         LinkChanged,
         OffloadOff,
         PathTooSmall,
+        PeerWoke,
+        PingExpired,
+        Pong,
         Resolved,
         ResolveFailed,
         SessionUp,
@@ -51,10 +55,13 @@ if TYPE_CHECKING:
     from wgengine.keys import PresharedKey, PrivateKey, PublicKey
     from wgengine.knobs import Knobs
     from wgengine.netmap import Hostinfo, NetMap, Node, UserProfile
+    from wgengine.peers import PeerForIP
+    from wgengine.ping import PingResult
     from wgengine.prefs import Prefs
     from wgengine.reconfig import Changes
     from wgengine.router_config import RouterConfig
     from wgengine.status import EngineStatus, PeerStatus
+    from wgengine.whois import Whois
 
 __all__ = [
     "Changes",
@@ -64,6 +71,7 @@ __all__ = [
     "ConfigError",
     "DNSConfig",
     "DamagedError",
+    "DiscoKeyAdvertised",
     "Endpoint",
     "EndpointChanged",
     "Engine",
@@ -85,7 +93,12 @@ __all__ = [
     "OffloadOff",
     "PathTooSmall",
     "Peer",
+    "PeerForIP",
     "PeerStatus",
+    "PeerWoke",
+    "PingExpired",
+    "PingResult",
+    "Pong",
     "Prefs",
     "PresharedKey",
     "PrivateKey",
@@ -104,6 +117,7 @@ __all__ = [
     "UapiRefused",
     "UapiRemoved",
     "UserProfile",
+    "Whois",
     "__version__",
 ]
 
@@ -127,6 +141,7 @@ _ROOMS = {
     ),
     "events": (
         "ConfigChanged",
+        "DiscoKeyAdvertised",
         "EndpointChanged",
         "Event",
         "EventsLost",
@@ -137,8 +152,11 @@ _ROOMS = {
         "LinkChanged",
         "OffloadOff",
         "PathTooSmall",
-        "Resolved",
+        "PeerWoke",
+        "PingExpired",
+        "Pong",
         "ResolveFailed",
+        "Resolved",
         "SessionUp",
         "Subscription",
         "TunLost",
@@ -148,10 +166,13 @@ _ROOMS = {
     "keys": ("PresharedKey", "PrivateKey", "PublicKey"),
     "knobs": ("Knobs",),
     "netmap": ("Hostinfo", "NetMap", "Node", "UserProfile"),
+    "peers": ("PeerForIP",),
+    "ping": ("PingResult",),
     "prefs": ("Prefs",),
     "reconfig": ("Changes",),
     "router_config": ("RouterConfig",),
     "status": ("EngineStatus", "PeerStatus"),
+    "whois": ("Whois",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -153,6 +153,7 @@ def test_the_netmap_of_the_rows_is_one():
     made = NetMap.from_json(netmap_end.document(1_000))
     assert len(made.peers) == 1_000
     assert len({address for node in made.peers for address in node.addresses}) == 2_000
+    assert made.self_node is not None
 
 
 def test_the_worst_flood_is_the_one_with_the_lowest_median():

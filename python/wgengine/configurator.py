@@ -53,8 +53,15 @@ class Wish:
 class Configurator:
     """One device and what belongs to it. `call` runs what may block in the engine's own thread."""
 
-    def __init__(self, conductor: Conductor, trimmer: Trimmer, call: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        conductor: Conductor,
+        trimmer: Trimmer,
+        call: Callable[..., Awaitable[Any]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.conductor = conductor
+        self._clock = clock
         self.trimmer = trimmer
         self.applied: Config | None = None
         """What the device has taken."""
@@ -127,7 +134,7 @@ class Configurator:
 
     async def _tell_device(self, wish: Wish, changes: Changes, device: Device) -> None:
         self.trimmer.force_full = not wish.lazy
-        now = time.monotonic()
+        now = self._clock()
         self.trimmer.observed(device.activity(), now)
         decision = self.trimmer.reconfigured(wish.wg.peers, now)
         plan = device_plan(changes.steps, _news(decision, self.applied))

@@ -48,6 +48,11 @@ class LinkChanges:
         if self._following is None:
             self._following = asyncio.get_running_loop().create_task(self._follow_all(), name="wgengine-link-change")
 
+    async def settled(self) -> None:
+        """Wait until what has been put is followed."""
+        while self._following is not None:
+            await asyncio.wait({self._following})
+
     async def _follow_all(self) -> None:
         try:
             while self._waiting and not self._closed:

@@ -320,10 +320,11 @@ class Lab:
         for host in self.hosts:
             _end_namespace(host.name)
         for device in self.devices:
-            if device.socket_path.exists():
-                device.socket_path.unlink()
-                if device.program.tidy and not device.killed:
-                    left.append(f"{device.socket_path} of {device.program.name}")
+            for path in (device.socket_path, CONTROL / f"{device.name}.sock"):
+                if path.exists():
+                    path.unlink()
+                    if device.program.tidy and not device.killed:
+                        left.append(f"{path} of {device.program.name}")
         shutil.rmtree(self.scratch, ignore_errors=True)
         assert not left, f"left behind: {'; '.join(left)}"
 

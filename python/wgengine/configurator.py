@@ -114,7 +114,10 @@ class Configurator:
             parts = [step for step in changes.steps if isinstance(step, PartStep)]
             paths, others = _halves(changes.steps, parts)
             refused_parts = await self.conductor.perform(paths, netmap)
-            await self._tell_device(wish, changes, device)
+            self.trimmer.force_full = not wish.lazy
+            # Where nothing is new nobody's idleness is judged: traffic and time do that.
+            if changes or wish.wg != self.applied:
+                await self._tell_device(wish, changes, device)
         except BaseException:
             self.changed_outside |= outside
             raise
@@ -133,7 +136,6 @@ class Configurator:
         return changes
 
     async def _tell_device(self, wish: Wish, changes: Changes, device: Device) -> None:
-        self.trimmer.force_full = not wish.lazy
         now = self._clock()
         self.trimmer.observed(device.activity(), now)
         decision = self.trimmer.reconfigured(wish.wg.peers, now)

@@ -146,7 +146,13 @@ from wgengine._native import Device, Plan
 device = Device(memory=True)
 child = os.fork()
 if child == 0:
-    with_arguments = {"commit": (Plan(),), "uapi": ("get=1",), "rekey": (config.peers[0].public_key,)}
+    key = config.peers[0].public_key
+    with_arguments = {
+        "commit": (Plan(),), "uapi": ("get=1",), "rekey": (key,), "peer_state": (key,), "owner": ("10.0.0.1",),
+        "inject": (bytes(20),), "ping": ("icmp", "10.0.0.1", "10.0.0.2", 1.0),
+        "advertise_disco_key": ("10.0.0.1", "10.0.0.2", key), "set_own_addresses": (["10.0.0.1"],),
+        "set_respond_to_ping": (True,),
+    }
     told = {}
     for what in dir(device):
         if not what.startswith("_"):

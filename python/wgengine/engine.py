@@ -75,7 +75,6 @@ log = logging.getLogger("wgengine.engine")
 Mode: TypeAlias = Literal["auto", "tun", "memory", "fake"]
 T = TypeVar("T")
 
-_SENT_FRESH_S = 1.0
 _LINK_CHANGE_PATIENCE_S = 5.0
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from served import Raw, Serving, serving
+from served import Raw, Serving
 from wgengine.changes import Changes, SetMTU
 from wgengine.control import server
-from wgengine.control.client import Client
 from wgengine.errors import (
     ClosedError,
     ConfigError,
@@ -23,30 +20,8 @@ from wgengine.errors import (
     TimedOutError,
 )
 
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "run").mkdir(mode=0o700)
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def served(folder: Path) -> Iterator[Serving]:
-    with serving(str(folder / "wg0.sock")) as running:
-        yield running
-
-
-@pytest.fixture
-def client(served: Serving) -> Iterator[Client]:
-    with Client(served.path) as client:
-        yield client
-
-
-@pytest.fixture
-def raw(served: Serving) -> Iterator[Raw]:
-    with Raw(served.path) as client:
-        assert client.read()["wgengine"] == 1
-        yield client
+if TYPE_CHECKING:
+    from wgengine.control.client import Client
 
 
 def test_error_of_a_netmap_names_its_field(client: Client) -> None:

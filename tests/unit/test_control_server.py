@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,31 +22,6 @@ from wgengine.errors import (
     StateError,
     TimedOutError,
 )
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "run").mkdir(mode=0o700)
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def served(folder: Path) -> Iterator[Serving]:
-    with serving(str(folder / "wg0.sock")) as running:
-        yield running
-
-
-@pytest.fixture
-def client(served: Serving) -> Iterator[Client]:
-    with Client(served.path) as client:
-        yield client
-
-
-@pytest.fixture
-def raw(served: Serving) -> Iterator[Raw]:
-    with Raw(served.path) as client:
-        assert client.read()["wgengine"] == 1
-        yield client
 
 
 def test_socket_is_for_its_user_only(served: Serving) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,31 +14,6 @@ from wgengine.errors import (
 )
 from wgengine.events import EventsLost, HandshakeFailed, SessionUp
 from wgengine.keys import PrivateKey
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "run").mkdir(mode=0o700)
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def served(folder: Path) -> Iterator[Serving]:
-    with serving(str(folder / "wg0.sock")) as running:
-        yield running
-
-
-@pytest.fixture
-def client(served: Serving) -> Iterator[Client]:
-    with Client(served.path) as client:
-        yield client
-
-
-@pytest.fixture
-def raw(served: Serving) -> Iterator[Raw]:
-    with Raw(served.path) as client:
-        assert client.read()["wgengine"] == 1
-        yield client
 
 
 def test_events_come_typed_until_the_engine_ends(served: Serving, client: Client) -> None:

@@ -39,17 +39,15 @@ from wgengine.events import (
 )
 from wgengine.fakes import FakeDialer, FakeDNSManager, FakeNetMonitor, FakeNetworkLogger, FakeRouter
 from wgengine.forks import Owner
+from wgengine.intent import Intent
 from wgengine.knobs import Knobs
 from wgengine.lazy import LazyPeers
 from wgengine.link import Link, open_link
 from wgengine.link_changes import LinkChanges
 from wgengine.native_plan import to_native
-from wgengine.netmap import NetMap
-from wgengine.node import Node
 from wgengine.observers import Observers
 from wgengine.open_device import open_device
 from wgengine.outside import Tunnel
-from wgengine.peers import PeerForIP, PeerIndex
 from wgengine.ping import Kind, PingResult, Pings, ask
 from wgengine.prefs import Prefs
 from wgengine.router_config import RouterConfig
@@ -61,10 +59,11 @@ from wgengine.wishes import Wishes
 
 if TYPE_CHECKING:
     from wgengine._native import Device, PeerState
-    from wgengine.derive import Derived
     from wgengine.device_plan import DevicePlan
     from wgengine.health import Health
     from wgengine.keys import PublicKey
+    from wgengine.netmap import NetMap
+    from wgengine.peers import PeerForIP
     from wgengine.subsystem import BirdClient, Dialer, DNSManager, LinkChange, NetMonitor, NetworkLogger, Router
     from wgengine.trim import Decision
 
@@ -121,7 +120,6 @@ class Engine:
         self._uapi = uapi and self._mode == "tun"
         self._respond_to_ping = respond_to_ping
         self._subsystems = subsystems
-        self._knobs = knobs
         self._owner = Owner()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._device: Device | None = None
@@ -144,7 +142,7 @@ class Engine:
             bird=bird,
             reconfigure_vpn=reconfigure_vpn,
         )
-        self._wishes = Wishes(
+        wishes = Wishes(
             listen_port=listen_port,
             has_interface=self._mode == "tun" and router is None,
             has_router=router is not None,
@@ -153,8 +151,9 @@ class Engine:
             has_bird=bird is not None,
             has_vpn=reconfigure_vpn is not None,
         )
+        self._intent = Intent(wishes, knobs)
         trimmer = Trimmer(trim_subnet_peers=knobs.trim_subnet_peers, sweeps=knobs.trim_sweep)
-        self._observers = Observers(knobs, self._name_of, health)
+        self._observers = Observers(knobs, self._intent.name, health)
         self._conductor = Conductor(self._parts, self._call, self._observers.told)
         self._configurator = Configurator(self._conductor, trimmer, self._call)
         self._lazy = LazyPeers(
@@ -164,14 +163,10 @@ class Engine:
             status_due=self.request_status,
         )
         self._link_changes = LinkChanges(
-            self._conductor, desired_dns=lambda: self._desired_dns, seen=self._observers.link_changed
+            self._conductor, desired_dns=lambda: self._intent.dns, seen=self._observers.link_changed
         )
         self._status_requests = StatusRequests(self.status)
         self._pings = Pings()
-        self._index = PeerIndex()
-        self._netmap: NetMap | None = None
-        self._derived: Derived | None = None
-        self._desired_dns: DNSConfig | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._failure: str | None = None
 
@@ -208,12 +203,12 @@ class Engine:
     @property
     def knobs(self) -> Knobs:
         """The knobs as they are set; a netmap's node attributes override them."""
-        return self._knobs
+        return self._intent.knobs
 
     def set_knobs(self, knobs: Knobs) -> None:
         """Turn knobs. What concerns peers, ports and parts takes effect at the next reconfiguration."""
         self._owner.check()
-        self._knobs = knobs
+        self._intent.knobs = knobs
 
     @property
     def tun_fd(self) -> int | None:
@@ -237,7 +232,7 @@ class Engine:
     @property
     def netmap(self) -> NetMap | None:
         """The netmap in use."""
-        return self._netmap
+        return self._intent.netmap
 
     # -- Its life.
 
@@ -302,25 +297,17 @@ class Engine:
         """What `apply` would do, not done."""
         self._owner.check()
         check_config(config)
-        if isinstance(config, NetMap):
-            config.check_succeeds(self._netmap)
-            return self._planned(self._wish_of_netmap(config, prefs or Prefs())[0])
-        return self._planned(self._wishes.of_config(config, self._knobs))
+        return self._planned(self._intent.wish(config, prefs or Prefs()))
 
     def plan_reconfig(self, wg: Config, router: RouterConfig, dns: DNSConfig) -> Changes:
         """What `reconfig` would do, not done."""
         self._owner.check()
-        return self._planned(
-            self._wishes.of_configs(wg, router, dns, self._effective_knobs(self._netmap), self._netmap)
-        )
+        return self._planned(self._intent.wish_of_configs(wg, router, dns))
 
     def set_netmap(self, netmap: NetMap | None) -> None:
         """Answer by this netmap from now on: who owns an address, where pings come from. Reconfigures nothing."""
         self._owner.check()
-        if netmap is not None:
-            netmap.check_succeeds(self._netmap)
-        self._netmap = netmap
-        self._index.set_netmap(netmap)
+        self._intent.set_netmap(netmap)
 
     async def reset_and_stop(self, *, timeout: float = 10.0) -> EngineStatus:
         """Take every peer, route and name server away, and wait until none is left. `TimedOutError` when that takes
@@ -336,7 +323,7 @@ class Engine:
     async def status(self, full: bool = False) -> EngineStatus:
         """What the engine and its peers are doing; `full` with what the netmap says of each."""
         status = await self._call(self._status, self._running(failed_too=True))
-        return status.with_nodes(self._node_of) if full else status
+        return status.with_nodes(self._intent.node) if full else status
 
     def on_status(self, callback: StatusCallback) -> Callable[[], None]:
         """Call `callback(status, None)` or `callback(None, error)` whenever a status was requested, on the engine's
@@ -353,7 +340,7 @@ class Engine:
     async def metrics_text(self) -> str:
         """What it counts, as Prometheus reads it: text format 0.0.4."""
         status = await self.status()
-        return await self._call(self._observers.text, status, self._netmap, version)
+        return await self._call(self._observers.text, status, self._intent.netmap, version)
 
     def events(self) -> Subscription:
         """What happens from now on, in a bounded queue of the caller's own: `async for event in engine.events()`."""
@@ -366,7 +353,7 @@ class Engine:
         """
         device, applied = self._running(), self._configurator.applied
         own = applied.addresses if applied is not None else ()
-        asked = ask(ip, kind=kind, size=size, timeout=timeout, index=self._index, own=own)
+        asked = ask(ip, kind=kind, size=size, timeout=timeout, index=self._intent.index, own=own)
         if isinstance(asked, PingResult):
             return asked
         result = await self._pings.send(asked, device.ping)
@@ -379,12 +366,12 @@ class Engine:
     def peer_for_ip(self, ip: str) -> PeerForIP | None:
         """The node of the netmap that packets to this address go to; ours among them."""
         self._owner.check()
-        return self._index.peer_for_ip(ip)
+        return self._intent.index.peer_for_ip(ip)
 
     def whois(self, ip: str) -> Whois | None:
         """Whose an address is: node, user and capabilities, as the netmap has them."""
         self._owner.check()
-        return whois(ip_address(ip), self._netmap, self._index)
+        return whois(ip_address(ip), self._intent.netmap, self._intent.index)
 
     def peer_by_key(self, key: PublicKey) -> PeerState | None:
         """The device's peer with this key, as it is now; looking wakes nobody."""
@@ -427,7 +414,7 @@ class Engine:
             mtu=mtu or 0,
             uapi=self._uapi,
             respond_to_ping=self._respond_to_ping,
-            knobs=self._knobs,
+            knobs=self._intent.knobs,
         )
 
     async def _close(self) -> None:
@@ -463,39 +450,22 @@ class Engine:
 
     # -- Applying.
 
-    def _effective_knobs(self, netmap: NetMap | None) -> Knobs:
-        own = netmap.self_node if netmap is not None else None
-        return self._knobs.overridden_by(own.attributes) if own is not None else self._knobs
-
-    def _wish_of_netmap(self, netmap: NetMap, prefs: Prefs) -> tuple[Wish, Derived]:
-        return self._wishes.of_netmap(netmap, prefs, self._effective_knobs(netmap), self._derived)
-
     def _planned(self, wish: Wish) -> Changes:
         outside = self._device is not None and self._configurator.changed_outside
         return self._configurator.changes(wish, self._device.state() if outside and self._device is not None else None)
 
     async def _apply(self, config: Config | NetMap, prefs: Prefs) -> Changes:
         async with self._applying:
-            if isinstance(config, Config):
-                return await self._carry_out(self._wishes.of_config(config, self._knobs))
-            config.check_succeeds(self._netmap)
-            wish, derived = self._wish_of_netmap(config, prefs)
-            self.set_netmap(config)
-            self._derived = derived
-            self._desired_dns = wish.dns
-            return await self._carry_out(wish)
+            return await self._carry_out(self._intent.take(config, prefs))
 
     async def _reconfig(self, wg: Config, router: RouterConfig, dns: DNSConfig) -> Changes:
         async with self._applying:
-            self._desired_dns = dns
-            return await self._carry_out(
-                self._wishes.of_configs(wg, router, dns, self._effective_knobs(self._netmap), self._netmap)
-            )
+            return await self._carry_out(self._intent.take_configs(wg, router, dns))
 
     async def _carry_out(self, wish: Wish) -> Changes:
         device, began, result, changes = self._running(), time.monotonic(), "error", Changes()
         try:
-            changes = await self._configurator.apply(wish, device, self._link, self._netmap)
+            changes = await self._configurator.apply(wish, device, self._link, self._intent.netmap)
             result = "changed" if changes else "nothing"
         except ReconfigError as refused:
             changes = refused.changes
@@ -509,7 +479,7 @@ class Engine:
     def _follow(self, applied: Config, changes: Changes, device: Device) -> None:
         """The device is so now: whoever looks things up in the configuration shall know."""
         assert self._names is not None
-        self._index.set_config(applied)
+        self._intent.index.set_config(applied)
         device.set_own_addresses([ip.partition("/")[0] for ip in applied.addresses])
         self._names.follow(applied, changes.steps)
         self._observers.forget(step.public_key for step in changes.steps if isinstance(step, RemovePeer))
@@ -599,14 +569,6 @@ class Engine:
     def _configured(self, public_key: PublicKey) -> Peer | None:
         applied = self._configurator.applied
         return applied.peer(public_key) if applied is not None else None
-
-    def _name_of(self, public_key: PublicKey) -> str | None:
-        node = self._node_of(public_key)
-        return node.computed_name or node.name or None if node is not None else None
-
-    def _node_of(self, public_key: PublicKey) -> Node | None:
-        node = self._index.by_key(public_key)
-        return node if isinstance(node, Node) else None
 
     def _status(self, device: Device) -> EngineStatus:
         """Take the snapshot. Ten thousand peers take a while, so not on the event loop."""

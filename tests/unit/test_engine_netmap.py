@@ -248,6 +248,19 @@ async def test_row_13_link_changes_are_followed_in_order_and_closing_waits(recor
         assert recorder.names()[0] == "flushed"
 
 
+async def test_a_major_change_sets_the_dns_of_a_plain_configuration_again(recorder: Recorder) -> None:
+    monitor = FakeNetMonitor()
+    async with Engine(mode="fake", netmon=monitor, dns=DNS(recorder)) as engine:
+        await engine.apply(Config(private_key=KEYS[0], dns=["192.0.2.53"]))
+        ((_, wanted),) = recorder.told
+        recorder.names()
+        monitor.inject(LinkChange(any_interface_up=True, rebind_likely_required=True))
+        await engine._link_changes.settled()
+        while len(recorder.told) < 2:
+            await asyncio.sleep(0.01)
+        assert recorder.told == [("dns.flush",), ("dns.set", wanted)]
+
+
 async def test_the_status_is_told_once_for_many_requests() -> None:
     async with Engine.fake() as engine:
         told: list[Any] = []

@@ -39,11 +39,11 @@ fn c3_4_c3_5_under_a_flood_strangers_get_cookies_and_a_peer_gets_in() {
         std::thread::spawn(move || {
             let end = Instant::now() + Duration::from_secs(20);
             while !stop.load(Ordering::Relaxed) && Instant::now() < end {
-                // Five hundred a second, so that there are cookies for most, in bursts that are load.
+                // In bursts that are load, apart enough that cookies are left between them: a peer is refused by bad luck only.
                 for _ in 0..256 {
                     let _ = socket.send_to(&message, loopback(port));
                 }
-                std::thread::sleep(Duration::from_millis(500));
+                std::thread::sleep(Duration::from_millis(900));
             }
         })
     };

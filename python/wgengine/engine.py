@@ -323,6 +323,7 @@ class Engine:
     async def status(self, full: bool = False) -> EngineStatus:
         """What the engine and its peers are doing; `full` with what the netmap says of each."""
         status = await self._call(self._status, self._running(failed_too=True))
+        status = replace(status, health=tuple(self.health.strings()))
         return status.with_nodes(self._intent.node) if full else status
 
     def on_status(self, callback: StatusCallback) -> Callable[[], None]:

@@ -97,6 +97,7 @@ class EngineStatus:
     counters: Mapping[str, int] = field(default_factory=dict, hash=False)
     drops: Mapping[str, int] = field(default_factory=dict, hash=False)  # every reason, also those that never occurred
     offloads: Mapping[str, bool] = field(default_factory=dict, hash=False)
+    health: tuple[str, ...] = ()  # what is wrong and what to do about it, the worst first
 
     def peer(self, public_key: PublicKey) -> PeerStatus | None:
         """The peer with this key."""

@@ -155,6 +155,7 @@ async def test_health_and_metrics_tell_of_what_a_part_refuses(engine: Engine, re
         await engine.apply(netmap(0, node(1)))
     assert "dns" in engine.health.current()
     assert any("dns.set failed on purpose" in text for text in engine.health.strings())
+    assert (await engine.status()).health == tuple(engine.health.strings())
     text = await engine.metrics_text()
     assert 'wgengine_reconfigs_total{result="error"} 1' in text
     assert 'wgengine_peers{state="trimmed"} 1' in text

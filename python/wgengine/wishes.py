@@ -43,17 +43,11 @@ class Wishes:
         """
         wg = self._effective(config, knobs)
         skipped = skipped_of(wg, can_route_default=self.has_router, can_dns=self.has_dns)
-        routes = () if wg.table == "off" else (ip for peer in wg.peers for ip in peer.allowed_ips)
-        router = RouterConfig(local_addrs=wg.addresses, routes=routes, new_mtu=wg.mtu or 0)
-        dns = DNSConfig(
-            default_resolvers=tuple(Resolver(addr=ip) for ip in wg.dns),
-            search_domains=wg.dns_search,
-        )
         return Wish(
             wg=wg,
             link=wg if self.has_interface else None,
-            router=router if self.has_router else NO_ROUTES,
-            dns=dns if self.has_dns else NO_DNS,
+            router=_router_of(wg) if self.has_router else NO_ROUTES,
+            dns=_dns_of(wg) if self.has_dns else NO_DNS,
             facts=self._facts(wg, knobs, None),
             skipped=tuple(skipped) if self.has_interface or self.has_router else (),
         )
@@ -95,6 +89,18 @@ class Wishes:
             has_vpn=self.has_vpn,
             subnet_router=_is_subnet_router(netmap) if self.has_bird and knobs.has_bird else None,
         )
+
+
+def _router_of(config: Config) -> RouterConfig:
+    """What a plain configuration asks of a router."""
+    routes = () if config.table == "off" else (ip for peer in config.peers for ip in peer.allowed_ips)
+    return RouterConfig(local_addrs=config.addresses, routes=routes, new_mtu=config.mtu or 0)
+
+
+def _dns_of(config: Config) -> DNSConfig:
+    """What it asks of name resolution."""
+    resolvers = tuple(Resolver(addr=ip) for ip in config.dns)
+    return DNSConfig(default_resolvers=resolvers, search_domains=config.dns_search)
 
 
 def _is_subnet_router(netmap: NetMap | None) -> bool:
